@@ -1,0 +1,1 @@
+"""Talimat: instruction-tune GPT-2 from scratch, in raw PyTorch."""
