@@ -1,4 +1,4 @@
-"""Chapter 1: what a GPT-2 is, in seven numbers (and the id that ends a text).
+"""What a GPT-2 is, in seven numbers (and the id that ends a text).
 
 Everything in `model.py` follows from these. They are read from a Hugging Face `config.json` and
 written back to one, so that a model's folder says all that there is to know about its shape. A
@@ -92,11 +92,8 @@ class GPTConfig:
         dropouts = [fields.get(name, 0.1) for name in _DROPOUTS]
         if not all(_is_number(p) for p in dropouts):
             raise ConfigError(f"{where}: {', '.join(_DROPOUTS)} must be numbers, not {dropouts}")
-        end_id = fields.get("eos_token_id")
-        if isinstance(end_id, list):  # several ways to end: the first is the one that we train
-            end_id = end_id[0] if end_id else None
         try:
-            return cls(**sizes, dropout=max(dropouts), end_id=end_id)
+            return cls(**sizes, dropout=max(dropouts), end_id=_end_id(fields, sizes["vocab_size"]))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
 
@@ -168,6 +165,19 @@ def _refuse_other_architectures(fields: dict, where: str) -> None:
             f"{where}: n_inner is {width!r}, and this code computes a GPT-2 whose MLP is "
             f"4 x n_embd = {4 * fields['n_embd']} wide"
         )
+
+
+def _end_id(fields: dict, vocab_size: object) -> int | None:
+    """The id that ends a text; None where the file names none that the vocabulary has.
+
+    A list means several ways to end, of which the first is the one that we train. An id out of
+    range is what transformers writes for a small vocabulary that nobody told it about: its default.
+    """
+    end_id = fields.get("eos_token_id", 50256)
+    if isinstance(end_id, list):
+        end_id = end_id[0] if end_id else None
+    in_range = type(end_id) is int and type(vocab_size) is int and 0 <= end_id < vocab_size
+    return end_id if in_range else None
 
 
 def read_config(path: Path) -> GPTConfig:

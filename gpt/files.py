@@ -1,0 +1,96 @@
+"""Folders that are whole or not there at all, whatever kills the process or fills the disk.
+
+A model is several files that mean something only together: new weights beside an old vocabulary
+would load and talk nonsense. So a folder is never changed file by file. It is written under another
+name beside its place, forced onto the disk, and then put there by renaming:
+
+    .model.new/  being written         a crash here: model/ is as it was
+    model/       -> .model.old/        a crash here: readers take .model.old/, which is whole
+    .model.new/  -> model/             a crash here: model/ is the new one
+    .model.old/  its model files go    a crash here: the next save tidies up
+
+One process at a time may write a folder; any number may read it.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def folder_to_read(folder: Path) -> Path:
+    """The folder, or the one that a killed save had moved aside and not yet replaced."""
+    folder = Path(folder)
+    moved_aside = _beside(folder, "old")
+    return moved_aside if not folder.exists() and moved_aside.is_dir() else folder
+
+
+@contextmanager
+def replacing_folder(folder: Path, replaces: Callable[[str], bool]) -> Iterator[Path]:
+    """Yield an empty folder to fill. When the block ends well, it takes `folder`'s place.
+
+    Of what `folder` held before, the files whose names `replaces` recognises are gone afterwards;
+    everything else was somebody else's and is carried over. When the block raises, nothing has
+    changed.
+    """
+    folder = Path(folder).resolve()  # a link stays a link to the folder that it names
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _tidy_up_after_a_killed_save(folder, new, old, replaces)
+    new.mkdir()
+    try:
+        yield new
+        for path in new.iterdir():
+            _force_to_disk(path)
+        _force_to_disk(new)
+        if folder.is_dir():
+            folder.rename(old)
+        new.rename(folder)
+    except BaseException:
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    _force_to_disk(folder.parent)
+    _empty_into(old, folder, replaces)
+
+
+def _beside(folder: Path, what: str) -> Path:
+    folder = folder.resolve()
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _tidy_up_after_a_killed_save(
+    folder: Path, new: Path, old: Path, replaces: Callable[[str], bool]
+) -> None:
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+    _empty_into(old, folder, replaces)
+    if new.is_dir():
+        shutil.rmtree(new)
+
+
+def _empty_into(old: Path, folder: Path, replaces: Callable[[str], bool]) -> None:
+    """Delete the replaced files of the old folder, carry the others over, and remove it."""
+    if not old.is_dir():
+        return
+    for path in old.iterdir():
+        if not replaces(path.name) and not (folder / path.name).exists():
+            path.rename(folder / path.name)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    old.rmdir()
+
+
+def _force_to_disk(path: Path) -> None:
+    """Come back only when the disk has it: a rename may otherwise arrive before the content."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows keeps directories in order by itself, and opens none of them
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,217 @@
+"""A model from its folder, with every tensor accounted for; and back into one.
+
+    name or folder ─> what the files hold ─> what the model needs ─> GPT
+       download          tensor_files           the same, or an error that names the tensor
+
+Loading is strict: each tensor of the model is found exactly once, has its shape, and holds finite
+numbers. (A model with one tensor left at random would still run, and still talk.)
+
+Nothing is copied: the model is built without memory (on `meta`), and the pages of the file become
+its parameters. The system fetches a page when it is first touched, and copies it should training
+write to it; the file itself never changes.
+
+    python -m gpt.weights       # saves a tiny model, lists the file, loads it, breaks it
+
+The folder is Hugging Face's: https://huggingface.co/docs/transformers/model_doc/gpt2
+"""
+
+import functools
+import json
+import math
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gpt.config import GPTConfig, read_config
+from gpt.download import find_model
+from gpt.files import folder_to_read, replacing_folder
+from gpt.model import GPT
+from gpt.tensor_files import Shape, StoredTensors, WeightsError, open_tensors
+from gpt.vocabulary import VOCABULARY_FILES, read_vocabulary
+
+
+def load_model(
+    name_or_folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> GPT:
+    """A GPT-2 with pretrained weights, in eval mode: ready to generate, and to be trained.
+
+    name_or_folder: a model's folder, a run's (its `best/`), or a name on the Hugging Face hub.
+    dtype: None keeps the file's own.
+    """
+    folder = folder_to_read(find_model(name_or_folder))
+    stored = open_tensors(folder)
+    model = _without_memory(_read_config_of(folder), stored)
+    source = _match(stored, {name: tuple(p.shape) for name, p in model.named_parameters()})
+    if dtype is None:
+        dtype = functools.reduce(torch.promote_types, {stored.dtypes[n] for n in source.values()})
+    state = {name: _read(stored, theirs, device, dtype) for name, theirs in source.items()}
+    _check_head_is_tied(stored, state["wte.weight"])
+    model.load_state_dict(state, assign=True)
+    model.vocabulary = read_vocabulary(folder)
+    return model.eval()
+
+
+def _read_config_of(folder: Path) -> GPTConfig:
+    """`config.json`, or the `hparams.json` that OpenAI's own folders have instead."""
+    openai = folder / "hparams.json"
+    has_only_openai = openai.is_file() and not (folder / "config.json").is_file()
+    return read_config(openai if has_only_openai else folder / "config.json")
+
+
+def _without_memory(config: GPTConfig, stored: StoredTensors) -> GPT:
+    """The model's modules and shapes, with no numbers behind them yet, and none drawn at random."""
+    if config.n_layer > len(stored.shapes):  # so that a lying configuration costs no time
+        raise WeightsError(
+            f"{stored.where}: {len(stored.shapes)} tensors are too few for n_layer = "
+            f"{config.n_layer}"
+        )
+    try:
+        with torch.device("meta"):
+            return GPT(config)
+    except RuntimeError as error:
+        raise WeightsError(f"{stored.where}: no tensor can be that large: {error}") from None
+
+
+# The same weight under other names, and what is no weight at all: older files hold the causal mask
+# of every block (`attn.bias` is that mask, not a bias) and the number that it hid scores behind.
+_PREFIX = "transformer."
+_NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+_HEAD = "lm_head.weight"
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def _match(stored: StoredTensors, needed: dict[str, Shape]) -> dict[str, str]:
+    """For each tensor of the model the name that it has in the file; every one used once."""
+    source: dict[str, str] = {}
+    faults = []
+    for theirs, shape in stored.shapes.items():
+        name = theirs.removeprefix(_PREFIX)
+        if name == _HEAD or _NOT_WEIGHTS.fullmatch(name):
+            continue
+        if name not in needed:
+            faults.append(f"{theirs} of shape {list(shape)} is no part of this model")
+        elif name in source:
+            faults.append(f"{theirs} and {source[name]} are the same tensor")
+        elif shape != needed[name]:
+            faults.append(_wrong_shape(theirs, shape, needed[name]))
+        elif stored.dtypes[theirs] not in _DTYPES:
+            faults.append(f"{theirs} holds {stored.dtypes[theirs]}, not floating-point numbers")
+        source[name] = theirs
+    missing = [name for name in needed if name not in source]
+    faults += [f"{name} is missing; it should be {list(needed[name])}" for name in missing]
+    if faults:
+        more = f" (and {len(faults) - 1} more such faults)" if len(faults) > 1 else ""
+        raise WeightsError(f"{stored.where}: {faults[0]}{more}")
+    return {name: source[name] for name in needed}
+
+
+def _wrong_shape(name: str, shape: Shape, needed: Shape) -> str:
+    fault = f"{name} has shape {list(shape)}, and the configuration makes it {list(needed)}"
+    if len(shape) == 2 and shape == needed[::-1]:
+        fault += ": it is transposed (GPT-2 stores [in, out], nn.Linear [out, in])"
+    return fault
+
+
+def _read(
+    stored: StoredTensors, name: str, device: str | torch.device, dtype: torch.dtype
+) -> Tensor:
+    tensor = stored.read(name).to(dtype)
+    low, high = tensor.aminmax()  # one fast pass; NaN and infinity come through as they are
+    if not (math.isfinite(low) and math.isfinite(high)):
+        was = stored.dtypes[name]
+        fits = "" if was == dtype else f" as {dtype} (the file has {was})"
+        raise WeightsError(f"{stored.where}: {name} holds NaN or infinity{fits}")
+    return tensor.to(device)
+
+
+def _check_head_is_tied(stored: StoredTensors, wte: Tensor) -> None:
+    """Some tools write the head beside wte. It is welcome if it equals wte, and not needed."""
+    for name in (_HEAD, _PREFIX + _HEAD):
+        if name not in stored.shapes:
+            continue
+        same_shape = stored.shapes[name] == tuple(wte.shape)
+        if not same_shape or not stored.read(name).to(wte.dtype).equal(wte.cpu()):
+            raise WeightsError(
+                f"{stored.where}: {name} of shape {list(stored.shapes[name])} is not equal to "
+                f"wte.weight of shape {list(wte.shape)}: this GPT has one matrix for both"
+            )
+
+
+def save_model(model: GPT, folder: str | Path) -> None:
+    """Write a folder that `load_model` and `transformers` open. It is whole, or not there.
+
+    The model that `folder` held is replaced as a whole; any other files there stay.
+    """
+    model = getattr(model, "_orig_mod", model)  # torch.compile wraps the one that we mean
+    folder = Path(folder)
+    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    config = model.config.to_dict() | {"dtype": str(model.wte.weight.dtype).split(".")[1]}
+    generation = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
+    try:
+        n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
+        _refuse_full_disk(folder, n_bytes + sum(map(len, model.vocabulary.values())))
+        with replacing_folder(folder, replaces=_is_of_a_saved_model) as new:
+            for name, fields in (("config.json", config), ("generation_config.json", generation)):
+                (new / name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+            for name, content in model.vocabulary.items():
+                (new / name).write_bytes(content)
+            save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
+            # The library makes a file that its owner alone may read; as shared as its neighbours.
+            shutil.copymode(new / "config.json", new / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: the model was not saved: {error}") from error
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    there = next(path for path in folder.absolute().parents if path.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed + 65_536 > free:  # names and the small files take some too
+        raise OSError(f"it needs {needed:,} bytes, and {free:,} are free there")
+
+
+def _is_of_a_saved_model(name: str) -> bool:
+    """What must not stay behind: any of these would be read together with the new weights."""
+    return name in VOCABULARY_FILES or re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
+
+
+def _demo() -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, n_ctx=16, n_layer=1, n_head=2, n_embd=8))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "tiny"
+        save_model(model, folder)
+        print("a tiny model's folder:")
+        for path in sorted(folder.iterdir()):
+            print(f"  {path.name:<24} {path.stat().st_size:>6,} bytes")
+
+        stored = open_tensors(folder)
+        print("\nwhat model.safetensors holds (the head is wte, so it is not there):")
+        for name, shape in stored.shapes.items():
+            print(f"  {name:<24} {list(shape)!s:<8} {stored.dtypes[name]}")
+
+        pairs = zip(model.parameters(), load_model(folder).parameters(), strict=True)
+        same = all(torch.equal(ours, loaded) for ours, loaded in pairs)
+        print(f"\nloaded again, {'bit for bit' if same else 'CHANGED'}. And broken on purpose:")
+        c_fc = "h.0.mlp.c_fc.weight"
+        for what, tensor in (
+            ("transposed", model.h[0].mlp.c_fc.weight.detach().T.contiguous()),
+            ("not a number", torch.full((8, 32), torch.nan)),
+            ("left out", None),
+        ):
+            state = {name: t for name, t in model.state_dict().items() if name != c_fc}
+            state |= {} if tensor is None else {c_fc: tensor}
+            save_file(state, folder / "model.safetensors")
+            try:
+                load_model(folder)
+            except WeightsError as error:
+                print(f"  {what}: {str(error).removeprefix(str(folder))[1:]}")
+
+
+if __name__ == "__main__":
+    _demo()

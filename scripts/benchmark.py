@@ -1,0 +1,250 @@
+"""Time what is here against the usual way of doing it, and write docs/benchmarks.md.
+
+    python scripts/benchmark.py                      # all of it: about five minutes on two cores
+    python scripts/benchmark.py loading --rounds 9   # a part of it, printed and not written
+
+Both ways take turns (A B A B …) in one run, and what counts is the ratio of their medians: a shared
+machine's own speed drifts, and drifts for both. A row is shown only after both did the same work.
+The 124M model has random weights, which take as long as real ones.
+"""
+
+import argparse
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gpt.config import PUBLISHED
+from gpt.errors import UserError, exit_on_user_error
+from gpt.model import GPT
+from gpt.weights import load_model, save_model
+
+
+@dataclass
+class Row:
+    what: str
+    ours: str
+    other: str
+    ratio: str
+
+
+def alternate(rounds: int, *ways: Callable[[], object]) -> list[float]:
+    """The median seconds of each way; one round to warm up, then in turn."""
+    times: list[list[float]] = [[] for _ in ways]
+    for _ in range(rounds + 1):
+        for way, spent in zip(ways, times, strict=True):
+            start = time.perf_counter()
+            way()
+            spent.append(time.perf_counter() - start)
+    return [median(spent[1:]) for spent in times]
+
+
+# ---- loading --------------------------------------------------------------------------------
+
+# Run by a process of its own: how much its memory grew at most while a model was loaded.
+PEAK = """
+import resource, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from gpt.config import PUBLISHED
+from gpt.model import GPT
+from gpt.weights import load_model
+rss = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
+before = rss()
+if sys.argv[2] == "ours":
+    model = load_model(sys.argv[3])
+else:
+    model = GPT(PUBLISHED["gpt2"])
+    model.load_state_dict(torch.load(sys.argv[3] + "/pytorch_model.bin", weights_only=True))
+status = Path("/proc/self/status").read_text()
+peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
+print(peak - before)
+"""
+
+
+def peak_of(way: str, folder: Path) -> int:
+    command = [sys.executable, "-c", PEAK, str(ROOT), way, str(folder)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def bench_loading(rounds: int, folder: Path) -> list[Row]:
+    """A 124M folder: `load_model` against torch.load into a freshly initialised model."""
+    config = PUBLISHED["gpt2"]
+    model = GPT(config)
+    save_model(model, folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+    def ours() -> GPT:
+        return load_model(folder)
+
+    def usual() -> GPT:
+        fresh = GPT(config)
+        fresh.load_state_dict(torch.load(folder / "pytorch_model.bin", weights_only=True))
+        return fresh
+
+    for (name, a), b in zip(ours().named_parameters(), usual().parameters(), strict=True):
+        assert torch.equal(a, b), name
+    a, b = alternate(rounds, ours, usual)
+    rows = [Row("load a 124M folder", f"{a:.3f} s", f"{b:.2f} s", f"{b / a:.1f} times as fast")]
+    if Path("/proc/self/clear_refs").exists():
+        size = (folder / "model.safetensors").stat().st_size
+        a, b = (peak_of(way, folder) / size for way in ("ours", "usual"))
+        rows.append(
+            Row(
+                "peak memory while loading, in file sizes",
+                f"{a:.2f}",
+                f"{b:.2f}",
+                f"{a / b:.2f} of it",
+            )
+        )
+    return rows
+
+
+def bench_tensorflow(rounds: int, folder: Path) -> list[Row]:
+    """OpenAI's format at the size of 124M, every CRC checked."""
+    from tests.test_weights import write_openai_folder
+
+    model = GPT(PUBLISHED["gpt2"])
+    write_openai_folder(folder, model)
+    [data] = folder.glob("model.ckpt.data*")
+    megabytes = data.stat().st_size / 1e6
+    loaded = load_model(folder)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)
+    )
+    del model, loaded
+    a, b = alternate(rounds, lambda: load_model(folder), lambda: np.fromfile(data, np.uint8))
+    return [
+        Row(
+            f"load a TensorFlow checkpoint of {megabytes:.0f} MB, CRCs checked (other: only read)",
+            f"{megabytes / a:.0f} MB/s",
+            f"{megabytes / b:.0f} MB/s",
+            f"{b / a:.2f} of the speed",
+        )
+    ]
+
+
+# ---- a step ---------------------------------------------------------------------------------
+
+
+def bench_step(rounds: int, folder: Path) -> list[Row]:
+    """Forward and backward of 124M at batch 8, T = 128, against transformers' GPT-2."""
+    try:
+        import transformers
+    except ImportError:
+        print("transformers is not installed: no comparison of a step")
+        return []
+    torch.manual_seed(0)
+    model = GPT(PUBLISHED["gpt2"]).eval()  # eval: no dropout, so that both losses can be equal
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**model.config.to_dict())).eval()
+    theirs.transformer.load_state_dict(model.state_dict())
+    ids = torch.randint(model.config.vocab_size, (8, 129))
+    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].flatten()
+
+    def step(network: torch.nn.Module, logits_of: Callable) -> float:
+        network.zero_grad()
+        loss = F.cross_entropy(logits_of().flatten(0, 1), targets)
+        loss.backward()
+        return loss.item()
+
+    def ours() -> float:
+        return step(model, lambda: model(inputs))
+
+    def other() -> float:
+        return step(theirs, lambda: theirs(inputs, use_cache=False).logits)
+
+    assert abs(ours() - other()) < 1e-5
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, theirs.transformer.get_parameter(name).grad)
+    a, b = alternate(rounds, ours, other)
+    return [
+        Row(
+            "forward and backward, batch 8 x 128, fp32 (other: transformers)",
+            f"{8 * 128 / a:.0f} tok/s",
+            f"{8 * 128 / b:.0f} tok/s",
+            f"{b / a:.2f} times as fast",
+        )
+    ]
+
+
+PARTS = {"loading": bench_loading, "tensorflow": bench_tensorflow, "step": bench_step}
+
+
+# ---- report ---------------------------------------------------------------------------------
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| what | ours | the other way | ours is |", "|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.ours} | {row.other} | {row.ratio} |" for row in rows]
+    return "\n".join(lines)
+
+
+def setting(rounds: int) -> str:
+    commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(commit, capture_output=True, text=True)
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {machine}, {instructions}, {versions}, commit "
+        f"{found.stdout.strip() or 'unknown'}, median of {rounds} rounds each, alternating."
+    )
+
+
+PAGE = """# Benchmarks
+
+Written by `python scripts/benchmark.py`, which says how it measures. Ratios are what to read: the
+absolute figures are those of one shared machine on one day.
+
+{setting}
+
+{table}
+
+On a GPU: not measured yet.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
+    parser.add_argument("--rounds", type=int, default=5, help="of each way (default: 5)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no part {unknown.pop()!r}: choose of {', '.join(PARTS)}")
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+
+    rows = []
+    for name, bench in PARTS.items():
+        if not arguments.parts or name in arguments.parts:
+            print(f"{name}: {bench.__doc__}", flush=True)
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                try:
+                    rows += bench(arguments.rounds, Path(folder))
+                except (ImportError, OSError) as error:
+                    raise UserError(f"{name}: {error}") from error
+    print(f"\n{setting(arguments.rounds)}\n\n{table(rows)}")
+    if not arguments.parts:
+        page = PAGE.format(setting=setting(arguments.rounds), table=table(rows))
+        (ROOT / "docs" / "benchmarks.md").write_text(page, encoding="utf-8")
+        print("\nwritten to docs/benchmarks.md")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
