@@ -50,7 +50,8 @@ class Source:
 # All that is ever fetched of a repository, which may hold the same weights in five more formats.
 _VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json", "added_tokens.json")
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json")
-_SMALL_FILES = (*_SETTINGS, *_VOCABULARY, "special_tokens_map.json", "template.json")  # last: ours
+_PROMPTS = ("special_tokens_map.json", "chat_template.jinja", "template.json")  # last: ours
+_SMALL_FILES = (*_SETTINGS, *_VOCABULARY, *_PROMPTS)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # first wins
 _OTHER_DISK = "make room where {} is, or set HF_HOME to a folder on a larger disk"
 

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -207,7 +208,8 @@ def _open_pickle(path: Path) -> StoredTensors:
     try:
         # Files from before torch 1.6 are no zip archives, and only those can be mapped.
         is_zip = zipfile.is_zipfile(path) and os.name != "nt"
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings(action="ignore"):  # torch's, of odd files: we say our own
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged or hostile pickle can make torch raise anything at all
         asks_for = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it asks for {asks_for[1]}" if asks_for else "it is damaged, or no torch file"

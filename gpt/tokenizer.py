@@ -24,9 +24,9 @@ from pathlib import Path
 
 import tiktoken
 
+from gpt.byte_alphabet import ALPHABET, spell
 from gpt.files import folder_to_read
 from gpt.vocabulary import (
-    ALPHABET,
     END,
     Added,
     Merges,
@@ -34,7 +34,6 @@ from gpt.vocabulary import (
     Vocabulary,
     parse_vocabulary,
     read_vocabulary,
-    spell,
     vocabulary_files,
 )
 
@@ -178,6 +177,8 @@ class Tokenizer:
         self.n_vocab = max(self._bytes) + 1  # the highest id + 1; below it, ids may be unused
         self._added = {token.text: token.id for token in added if not token.special}
         self._passes = _passes(added)
+        # Then pieces of a text cannot be encoded apart, wherever they are cut: see segments.py.
+        self.looks_across_pieces = bool(self._passes)
         ranks = last_merges(vocabulary.merges)
         if end in ranks or end in ALPHABET:
             raise TokenizerError(

@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from reprlib import repr as brief  # safe for a value of any depth and length
 
+from gpt.byte_alphabet import ALPHABET, unspell
 from gpt.errors import UserError
 
 END = "<|endoftext|>"  # how GPT-2 writes the end of a text; a folder may name another
@@ -25,45 +25,25 @@ class TokenizerError(UserError):
     """A vocabulary that is missing or damaged, or that this code would encode differently."""
 
 
-def _byte_alphabet() -> str:
-    """The characters that write bytes 0 to 255 in a vocabulary file; unseen bytes borrow one.
-
-    So a token is always one visible word of a text file: the space, byte 32, is written Ġ.
-    """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    borrowed = count(0x100)
-    return "".join(chr(byte if byte in visible else next(borrowed)) for byte in range(256))
-
-
-ALPHABET = _byte_alphabet()
-# Latin-1 has no U+FFFF: a character from outside the alphabet makes `unspell` fail.
-_BYTES = dict.fromkeys(range(256), 0xFFFF) | {ord(char): b for b, char in enumerate(ALPHABET)}
-
-
-def spell(data: bytes) -> str:
-    """Bytes as a vocabulary file writes them."""
-    return data.decode("latin-1").translate(ALPHABET)
-
-
-def unspell(token: str) -> bytes:
-    return token.translate(_BYTES).encode("latin-1")
-
-
 # 1. From a folder to its vocabulary files, and from the files to what they say.
 
+# They travel with the weights: ids mean something in this vocabulary alone, and a tuned model
+# answers well in the prompt alone that it was tuned with (the last two: ours, transformers').
 VOCABULARY_FILES = (
     *("vocab.json", "merges.txt", "tokenizer.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("template.json", "chat_template.jinja"),
 )
 _OPENAI_NAMES = {"vocab.json": "encoder.json", "merges.txt": "vocab.bpe"}
 _ID_LIMIT = 2**24  # far above any vocabulary: an id is a row of the model's embedding
 
 
 def read_vocabulary(folder: str | Path) -> dict[str, bytes]:
-    """The vocabulary files of a model's folder, byte for byte, under Hugging Face's names.
+    """The files of a model's folder that travel with its weights, byte for byte.
 
-    Empty where the folder has none. What other tools would miss is added: `vocab.json` and
-    `merges.txt` where there is only a `tokenizer.json`, and a `tokenizer_config.json`.
+    OpenAI's two get the names that all others use; what other tools would miss is added: a
+    `tokenizer_config.json`, and `vocab.json` and `merges.txt` where there is a `tokenizer.json`
+    alone. Empty where the folder has no vocabulary.
     """
     folder, files = Path(folder), {}
     try:

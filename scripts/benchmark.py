@@ -8,7 +8,7 @@ machine's own speed drifts, and drifts for both. A row is shown only after both 
 The 124M model has random weights, which take as long as real ones.
 """
 
-import argparse
+import json
 import platform
 import subprocess
 import sys
@@ -26,8 +26,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gpt.cli import ArgumentParser, run
 from gpt.config import PUBLISHED
-from gpt.errors import UserError, exit_on_user_error
+from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.weights import load_model, save_model
 
@@ -81,7 +82,7 @@ def peak_of(way: str, folder: Path) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def bench_loading(rounds: int, folder: Path) -> list[Row]:
+def bench_loading(rounds: int, folder: Path, _: Path | None) -> list[Row]:
     """A 124M folder: `load_model` against torch.load into a freshly initialised model."""
     config = PUBLISHED["gpt2"]
     model = GPT(config)
@@ -114,7 +115,7 @@ def bench_loading(rounds: int, folder: Path) -> list[Row]:
     return rows
 
 
-def bench_tensorflow(rounds: int, folder: Path) -> list[Row]:
+def bench_tensorflow(rounds: int, folder: Path, _: Path | None) -> list[Row]:
     """OpenAI's format at the size of 124M, every CRC checked."""
     from tests.test_weights import write_openai_folder
 
@@ -141,7 +142,7 @@ def bench_tensorflow(rounds: int, folder: Path) -> list[Row]:
 # ---- a step ---------------------------------------------------------------------------------
 
 
-def bench_step(rounds: int, folder: Path) -> list[Row]:
+def bench_step(rounds: int, folder: Path, _: Path | None) -> list[Row]:
     """Forward and backward of 124M at batch 8, T = 128, against transformers' GPT-2."""
     try:
         import transformers
@@ -181,7 +182,114 @@ def bench_step(rounds: int, folder: Path) -> list[Row]:
     ]
 
 
-PARTS = {"loading": bench_loading, "tensorflow": bench_tensorflow, "step": bench_step}
+# ---- data -----------------------------------------------------------------------------------
+
+# Run by a process of its own: how long a whole set takes from file to examples, and what memory.
+READ = """
+import sys, time, resource
+sys.path.insert(0, sys.argv[1])
+from gpt.encoding import encode_all
+from gpt.records import load_records
+from gpt.template import Template
+from gpt.tokenizer import Tokenizer
+tokenizer, template = Tokenizer.from_folder(sys.argv[2]), Template.from_name("alpaca")
+start = time.perf_counter()
+records = load_records([sys.argv[3]])
+examples = encode_all(records, tokenizer, template, 1024)
+seconds = time.perf_counter() - start
+assert len(examples) == len(records)
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def write_records(path: Path, n: int) -> list[str]:
+    """Records as long as Alpaca's, of this repository's own words; returns all of their texts."""
+    words = " ".join(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("gpt/*.py"))).split()
+    rng = np.random.default_rng(0)
+    texts = []
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(n):
+            lengths = (rng.lognormal([2.3, 1.6, 3.3], [0.4, 0.7, 0.9])).astype(int) + 1
+            lengths[1] *= rng.random() < 0.4  # two in five have an input, as Alpaca's
+            starts = rng.integers(len(words) - 2000, size=3)
+            instruction, given, output = (
+                " ".join(words[start : start + length])
+                for start, length in zip(starts, lengths, strict=True)
+            )
+            texts += [instruction, given, output]
+            row = {"instruction": instruction, "input": given, "output": output}
+            file.write(("[\n" if i == 0 else ",\n") + json.dumps(row))
+        file.write("\n]\n")
+    return texts
+
+
+def read_in_a_process(vocabulary: Path, data: Path) -> tuple[float, float]:
+    command = [sys.executable, "-c", READ, str(ROOT), str(vocabulary), str(data)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    seconds, memory = map(float, printed.split())
+    return seconds, memory
+
+
+def bench_data(rounds: int, folder: Path, vocabulary: Path | None) -> list[Row]:
+    """52,000 records from a JSON file to masked ids, against tiktoken encoding their bare texts."""
+    from gpt.download import find_model
+    from gpt.near_duplicates import near_duplicates
+    from gpt.records import load_records
+    from gpt.tokenizer import Tokenizer
+
+    vocabulary = vocabulary or find_model("gpt2")
+    bare = Tokenizer.from_folder(vocabulary)._bpe  # tiktoken's own Encoding
+    texts = write_records(folder / "data.json", 52_000)
+
+    def tiktoken_alone() -> None:
+        for text in texts:
+            bare.encode_ordinary(text)
+
+    ours, memory, alone = [], [], []
+    for _ in range(rounds):
+        seconds, peak = read_in_a_process(vocabulary, folder / "data.json")
+        ours.append(seconds)
+        memory.append(peak)
+        start = time.perf_counter()
+        tiktoken_alone()
+        alone.append(time.perf_counter() - start)
+    megabytes = (folder / "data.json").stat().st_size / 1e6
+    rows = [
+        Row(
+            f"read, validate, template, tokenise and mask 52,000 records, {megabytes:.0f} MB "
+            "(other: tiktoken alone on their texts)",
+            f"{median(ours):.2f} s, {max(memory) / 1e6:.0f} MB",
+            f"{median(alone):.2f} s",
+            f"{median(ours) / median(alone):.2f} times as long",
+        )
+    ]
+    records = load_records([folder / "data.json"])
+    start = time.perf_counter()
+    near_duplicates(records)
+    seconds = time.perf_counter() - start
+    rows.append(Row("near-duplicate search over them", f"{seconds:.1f} s", "", ""))
+    del records
+
+    write_records(folder / "million.json", 1_000_000)
+    seconds, peak = read_in_a_process(vocabulary, folder / "million.json")
+    ratio = seconds / median(ours) / (1_000_000 / 52_000)
+    rows.append(
+        Row(
+            "the same for 1,000,000 records (other: the 52,000, scaled up)",
+            f"{seconds:.0f} s, {peak / 1e9:.2f} GB",
+            f"{median(ours) * 1_000_000 / 52_000:.0f} s",
+            f"{ratio:.2f} times as long",
+        )
+    )
+    return rows
+
+
+PARTS = {
+    "loading": bench_loading,
+    "tensorflow": bench_tensorflow,
+    "step": bench_step,
+    "data": bench_data,
+}
 
 
 # ---- report ---------------------------------------------------------------------------------
@@ -219,11 +327,12 @@ On a GPU: not measured yet.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--rounds", type=int, default=5, help="of each way (default: 5)")
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FOLDER", help="GPT-2's, for data (default: the hub's)"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part {unknown.pop()!r}: choose of {', '.join(PARTS)}")
@@ -236,7 +345,7 @@ def main() -> None:
             print(f"{name}: {bench.__doc__}", flush=True)
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 try:
-                    rows += bench(arguments.rounds, Path(folder))
+                    rows += bench(arguments.rounds, Path(folder), arguments.vocabulary)
                 except (ImportError, OSError) as error:
                     raise UserError(f"{name}: {error}") from error
     print(f"\n{setting(arguments.rounds)}\n\n{table(rows)}")
@@ -247,4 +356,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run(main)

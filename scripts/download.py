@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without being installed
 
+from gpt.cli import ArgumentParser, run
 from gpt.config import PUBLISHED
 from gpt.download import HUB, DownloadError, find_model, model_files
-from gpt.errors import exit_on_user_error
 from gpt.files import replacing_folder
 
 
@@ -30,11 +30,10 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Fetch a GPT-2 from the Hugging Face hub, or find it where it is already.",
-        epilog="HF_HOME moves the cache, HF_ENDPOINT names a mirror, HF_TOKEN opens private and "
+    parser = ArgumentParser(
+        __doc__,
+        epilog="HF_HOME moves the cache, HF_ENDPOINT names a mirror, HF_TOKEN opens private and\n"
         "gated models, HF_HUB_OFFLINE=1 forbids the network.",
-        allow_abbrev=False,
     )
     parser.add_argument("name", nargs="?", help=f"{', '.join(HUB)}, or owner/name[@revision]")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="copy it into a new folder too")
@@ -79,4 +78,4 @@ def print_files(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run(main)

@@ -11,7 +11,6 @@ The text between is written by hand. A block begins with the command, and all be
     ```
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from gpt.errors import UserError, exit_on_user_error
+from gpt.cli import ArgumentParser, run
+from gpt.errors import UserError
 
 PAGE = ROOT / "docs" / "walkthrough.md"
 BLOCK = re.compile(r"^```text\n\$ python -m (gpt\.\w+)\n.*?^```$", re.MULTILINE | re.DOTALL)
@@ -43,9 +43,7 @@ def with_what_is_printed(page: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if it is old")
     check = parser.parse_args().check
     page = PAGE.read_text(encoding="utf-8")
@@ -57,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    exit_on_user_error(main)
+    run(main)

@@ -42,17 +42,27 @@ def assert_same_logits_and_gradients(model: GPT, shapes: list[tuple[int, int]]) 
         torch.testing.assert_close(parameter.grad, theirs[name].grad, atol=1e-4, rtol=1e-4)
 
 
+SHAPES = [(1, 1), (4, 1), (1, 7), (4, 7), (1, 1024), (4, 1024)]
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_logits_and_gradients_equal_transformers(name):
     model = random_model(narrow(name))
-    assert_same_logits_and_gradients(model, [(1, 1), (4, 1), (1, 7), (4, 7), (1, 1024), (4, 1024)])
+    is_deep = model.config.n_layer > 24  # four long texts through it take a minute
+    assert_same_logits_and_gradients(model, SHAPES[:-1] if is_deep else SHAPES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2-large", "gpt2-xl"])
+def test_logits_of_four_long_texts_through_the_deep_ones_equal_transformers(name):
+    assert_same_logits_and_gradients(random_model(narrow(name)), SHAPES[-1:])
 
 
 @pytest.mark.slow
 def test_logits_and_gradients_of_the_full_124m_equal_transformers():
     torch.manual_seed(0)
     model = GPT(PUBLISHED["gpt2"]).eval()
-    assert_same_logits_and_gradients(model, [(1, 1), (4, 1), (1, 7), (4, 7), (1, 1024), (4, 1024)])
+    assert_same_logits_and_gradients(model, SHAPES)
 
 
 def test_parameter_counts_are_the_published_ones():

@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, trainers
 
+from gpt.byte_alphabet import ALPHABET, spell
 from gpt.tokenizer import (
-    ALPHABET,
     END,
     StreamDecoder,
     Tokenizer,
     TokenizerError,
     learn_merges,
     read_vocabulary,
-    spell,
     tiny_vocabulary,
     vocabulary_files,
 )

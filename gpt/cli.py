@@ -1,0 +1,61 @@
+"""What all scripts share: flags that are spelled out, a hint at a mistyped one, errors of one line.
+
+A flag that is not known must never be taken for another or passed over: a run with
+`--learning_rat 1e-3` that trains at the default rate costs a day before anyone notices.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import NoReturn
+
+from gpt.errors import UserError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse, with no abbreviations, and a "did you mean" for what it does not know."""
+
+    def __init__(self, description: str | None, epilog: str | None = None) -> None:
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # both are laid out by hand
+            allow_abbrev=False,
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:
+        args = sys.argv[1:] if args is None else args
+        known = {flag for action in self._actions for flag in action.option_strings}
+        for argument in args:
+            flag = argument.partition("=")[0]
+            if argument == "--":
+                break  # values from here on
+            if flag.startswith("--") and flag not in known:  # before what is missing is told
+                near = get_close_matches(flag.replace("_", "-"), known, n=1)
+                hint = f": did you mean {near[0]}?" if near else " (--help lists them all)"
+                self.error(f"there is no {flag}{hint}")
+        return super().parse_args(args)
+
+    def error(self, message: str) -> NoReturn:
+        """Two lines where argparse repeats the whole usage first."""
+        self.exit(2, f"error: {message}\nusage: python scripts/{self.prog} --help\n")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main; end with one line on stderr where a person can mend the cause."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # an emoji on a console that has none is no failure
+    try:
+        main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader has gone: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
