@@ -44,6 +44,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gpt.cli import run
+
 SupervisedIds = tuple[Sequence[int], Sequence[bool]]  # an example: one bool for each id
 
 IGNORE_INDEX = -100  # the target that F.cross_entropy leaves out unless told otherwise
@@ -179,4 +181,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from gpt.cli import run
 from gpt.records import Record, Turn
 
 STEPS = {
@@ -344,4 +345,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -1,4 +1,4 @@
-"""What all scripts share: flags that are spelled out, a hint at a mistyped one, errors of one line.
+"""What all commands share: flags that are spelled out, a hint at a mistyped one, one-line errors.
 
 A flag that is not known must never be taken for another or passed over: a run with
 `--learning_rat 1e-3` that trains at the default rate costs a day before anyone notices.
@@ -44,9 +44,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's main; end with one line on stderr where a person can mend the cause."""
+    """Run a command's main; end with one line on stderr where a person can mend the cause."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # an emoji on a console that has none is no failure
+        stream.reconfigure(errors="backslashreplace")  # an emoji on a console without is no failure
     try:
         main()
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from gpt.cli import run
 from gpt.errors import UserError
 
 
@@ -36,7 +37,7 @@ class GPTConfig:
     n_embd: int = 768  # channels: the width of the stream that runs through all blocks
     dropout: float = 0.1  # probability, while training: GPT-2's own; a tuning run sets its own
     layer_norm_epsilon: float = 1e-5  # added to the variance, against a division by zero
-    end_id: int | None = None  # the id of <|endoftext|>; None: the last one, as in GPT-2
+    end_id: int | None = None  # the id of the end token; None: only the vocabulary knows it
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "n_ctx", "n_layer", "n_head", "n_embd"):
@@ -54,9 +55,8 @@ class GPTConfig:
             raise ConfigError(
                 f"layer_norm_epsilon must be between 0 and 1, not {self.layer_norm_epsilon!r}"
             )
-        if self.end_id is None:
-            self.end_id = self.vocab_size - 1
-        if type(self.end_id) is not int or not 0 <= self.end_id < self.vocab_size:
+        end_id = 0 if self.end_id is None else self.end_id
+        if type(end_id) is not int or not 0 <= end_id < self.vocab_size:
             raise ConfigError(
                 f"end_id must be an id below vocab_size ({self.vocab_size}), not {self.end_id!r}"
             )
@@ -90,8 +90,9 @@ class GPTConfig:
                 raise ConfigError(f"{where}: {theirs[0]} is missing{hint}")
         # GPT-2 files give three dropouts that are one number; where they differ, the strongest.
         dropouts = [fields.get(name, 0.1) for name in _DROPOUTS]
-        if not all(_is_number(p) for p in dropouts):
-            raise ConfigError(f"{where}: {', '.join(_DROPOUTS)} must be numbers, not {dropouts}")
+        if not all(_is_number(p) and 0 <= p < 1 for p in dropouts):
+            names = ", ".join(_DROPOUTS)
+            raise ConfigError(f"{where}: {names} must be at least 0 and below 1, not {dropouts}")
         try:
             return cls(**sizes, dropout=max(dropouts), end_id=_end_id(fields, sizes["vocab_size"]))
         except ConfigError as error:
@@ -119,11 +120,11 @@ class GPTConfig:
 
 
 PUBLISHED = {
-    "distilgpt2": GPTConfig(n_layer=6),  # a student of gpt2, by Hugging Face (Sanh et al., 2019)
-    "gpt2": GPTConfig(),
-    "gpt2-medium": GPTConfig(n_layer=24, n_head=16, n_embd=1024),
-    "gpt2-large": GPTConfig(n_layer=36, n_head=20, n_embd=1280),
-    "gpt2-xl": GPTConfig(n_layer=48, n_head=25, n_embd=1600),
+    "distilgpt2": GPTConfig(n_layer=6, end_id=50256),  # a student of gpt2 (Sanh et al., 2019)
+    "gpt2": GPTConfig(end_id=50256),
+    "gpt2-medium": GPTConfig(n_layer=24, n_head=16, n_embd=1024, end_id=50256),
+    "gpt2-large": GPTConfig(n_layer=36, n_head=20, n_embd=1280, end_id=50256),
+    "gpt2-xl": GPTConfig(n_layer=48, n_head=25, n_embd=1600, end_id=50256),
 }
 
 _HUGGING_FACE_NAMES = {
@@ -184,7 +185,7 @@ def read_config(path: Path) -> GPTConfig:
     """Read a Hugging Face `config.json`, or OpenAI's `hparams.json`."""
     path = Path(path)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -208,4 +209,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from gpt.cli import run
 from gpt.config import PUBLISHED
 from gpt.files import folder_to_read
 from gpt.hub import DownloadError, Source, cached, check, download, failure, model_files
@@ -118,4 +119,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

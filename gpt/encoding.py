@@ -22,6 +22,7 @@ from itertools import islice
 import numpy as np
 from tqdm import tqdm
 
+from gpt.cli import run
 from gpt.errors import UserError
 from gpt.records import Record, Turn
 from gpt.segments import Encoder, Examples, Overlong
@@ -156,4 +157,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -10,3 +10,8 @@ class UserError(Exception):
     """Something that the person at the keyboard can mend."""
 
     exit_code = 1  # a run that failed; 2 for wrong usage, as argparse has it
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, without its pages of advice."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

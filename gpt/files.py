@@ -9,7 +9,8 @@ name beside its place, forced onto the disk, and then put there by renaming:
     .model.new/  -> model/             a crash here: model/ is the new one
     .model.old/  its model files go    a crash here: the next save tidies up
 
-One process at a time may write a folder; any number may read it.
+One process at a time may write a folder. Whoever reads several files of it at that time may find
+the first in the old folder and the next in the new: `identity` tells that this has happened.
 """
 
 import os
@@ -26,6 +27,15 @@ def folder_to_read(folder: Path) -> Path:
     return moved_aside if not folder.exists() and moved_aside.is_dir() else folder
 
 
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What a folder is told by from the one that takes its place; None while there is none."""
+    try:
+        about = folder_to_read(folder).stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino
+
+
 @contextmanager
 def replacing_folder(folder: Path, replaces: Callable[[str], bool]) -> Iterator[Path]:
     """Yield an empty folder to fill. When the block ends well, it takes `folder`'s place.
@@ -35,6 +45,8 @@ def replacing_folder(folder: Path, replaces: Callable[[str], bool]) -> Iterator[
     changed.
     """
     folder = Path(folder).resolve()  # a link stays a link to the folder that it names
+    if folder in (Path.cwd(), *Path.cwd().parents):  # whoever stands in it would stand nowhere
+        raise OSError(f"the current folder is {Path.cwd()}: start from outside of {folder}")
     new, old = _beside(folder, "new"), _beside(folder, "old")
     folder.parent.mkdir(parents=True, exist_ok=True)
     _tidy_up_after_a_killed_save(folder, new, old, replaces)
@@ -45,6 +57,7 @@ def replacing_folder(folder: Path, replaces: Callable[[str], bool]) -> Iterator[
             _force_to_disk(path)
         _force_to_disk(new)
         if folder.is_dir():
+            shutil.copymode(folder, new)  # who may read it is not ours to change
             folder.rename(old)
         new.rename(folder)
     except BaseException:

@@ -52,12 +52,15 @@ _VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json", "added_tokens.json"
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json")
 _PROMPTS = ("special_tokens_map.json", "chat_template.jinja", "template.json")  # last: ours
 _SMALL_FILES = (*_SETTINGS, *_VOCABULARY, *_PROMPTS)
+_OPENAI_FILES = re.compile(r"hparams\.json|encoder\.json|vocab\.bpe|checkpoint|model\.ckpt\..*")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # first wins
 _OTHER_DISK = "make room where {} is, or set HF_HOME to a folder on a larger disk"
 
 
 def model_files(folder: Path) -> list[str]:
     """The names of a model's files in its folder: the small ones there, and one set of weights."""
+    if not (folder / "config.json").is_file():  # OpenAI's own
+        return sorted(path.name for path in folder.iterdir() if _OPENAI_FILES.fullmatch(path.name))
     names = [name for name in _SMALL_FILES if (folder / name).is_file()]
     for weights in _WEIGHTS:
         if (folder / weights).is_file():
@@ -205,7 +208,13 @@ def _fetch(source: Source, name: str, etag: str) -> Path:
             path = hf_hub_download(
                 source.repo, name, revision=source.revision, force_download=start_over
             )
-            break
+            check(source, Path(path), etag)
+            return Path(path)
+        except DownloadError:
+            # What an earlier, broken download left may have been gone on with: once more, anew.
+            if start_over or attempts_left == 0:
+                raise
+            start_over = True
         except Exception as error:
             # Worth another attempt is only what broke off on its way (with no FileNotFoundError:
             # the library's word for a hub out of reach), or was too short or long (416: too long).
@@ -213,8 +222,7 @@ def _fetch(source: Source, name: str, etag: str) -> Path:
             if not (broke_off and attempts_left) or isinstance(error, FileNotFoundError):
                 raise failure(source, error) from error
             start_over = type(error) is OSError or _status(error) == 416
-    check(source, Path(path), etag)
-    return Path(path)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _require_space(source: Source, folder: Path, offers: dict[str, tuple[int, str]]) -> None:

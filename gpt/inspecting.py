@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpt.cli import run
 from gpt.download import HUB, find_model
 from gpt.encoding import encode_all, listed
 from gpt.errors import UserError
@@ -325,4 +326,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

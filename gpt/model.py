@@ -26,6 +26,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.errors import UserError
 
@@ -40,6 +41,9 @@ class KVCache:
     Under the causal mask a token never sees what comes after it. Its key and its value in every
     block are therefore final as soon as they are computed, and writing on needs only the new
     tokens to go through the model. The buffers are allocated once, for `max_len` tokens.
+
+    They are written in place, which is for generating: no gradient runs through them. The model
+    asks of a cache no more than `length`, `max_len` and `extend`, so another kind can carry some.
     """
 
     def __init__(
@@ -102,14 +106,16 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # (B, nh, S, hs)
         # softmax(q @ k.T / sqrt(hs)) @ v, the scores of the future left out; one fused kernel.
-        # With one new token and no mask there is no future to hide, and it may see everything.
+        is_causal = mask is None
+        if T == 1:  # one new token has no future to hide, and may see everything
+            is_causal = False
         y = F.scaled_dot_product_attention(
             q,
             k,
             v,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None and T > 1,
+            is_causal=is_causal,
         )  # (B, nh, T, hs)
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
         return self.resid_dropout(self.c_proj(y))
@@ -237,7 +243,7 @@ class GPT(nn.Module):
     def new_cache(self, batch_size: int, max_len: int | None = None) -> KVCache:
         """An empty cache where this model lives, for its whole context unless told otherwise."""
         weight = self.wte.weight
-        max_len = max_len or self.config.n_ctx
+        max_len = self.config.n_ctx if max_len is None else max_len
         return KVCache(self.config, batch_size, max_len, weight.device, weight.dtype)
 
     def n_params(self) -> int:
@@ -289,4 +295,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

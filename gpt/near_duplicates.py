@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from gpt.cli import run
 from gpt.duplicates import (
     Duplicate,
     duplicate_prompts,
@@ -290,4 +291,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

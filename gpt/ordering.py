@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpt.cli import run
 from gpt.errors import UserError
 
 # How many steps' worth of examples are sorted together. On 1,100 short instructions in steps of 8,
@@ -211,4 +212,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

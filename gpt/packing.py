@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from gpt.batching import IGNORE_INDEX, Batch, SupervisedIds, collate_weighted, show
+from gpt.cli import run
 from gpt.errors import UserError
 
 PADDING = -1  # in `documents`: a token of no example
@@ -188,4 +189,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from gpt.cli import run
 from gpt.errors import UserError
 from gpt.reading import read_objects
 from gpt.shapes import KEYS, ShapeReader, Turn, did_you_mean, kind_of, name_of
@@ -254,4 +255,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

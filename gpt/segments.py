@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpt.cli import run
 from gpt.tokenizer import Tokenizer, learn_merges, tiny_vocabulary
 
 PARTS = ("preamble", "system", "instruction", "input", "header", "answer", "end", "padding")
@@ -231,4 +232,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

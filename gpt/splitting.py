@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gpt.cli import run
 from gpt.duplicates import fingerprint, groups_of_prompts, prompt_key
 from gpt.errors import UserError
 from gpt.records import Record, Turn
@@ -190,4 +191,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -30,6 +30,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
+from gpt.cli import run
 from gpt.errors import UserError
 from gpt.jinja import chat_template
 from gpt.records import Record, Turn
@@ -333,4 +334,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

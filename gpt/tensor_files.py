@@ -59,7 +59,7 @@ def open_tensors(folder: Path) -> StoredTensors:
         return _open_tensorflow(prefix)
     raise WeightsError(
         f"{folder}: no weights here (looked for model.safetensors, model.safetensors.index.json, "
-        "pytorch_model.bin and model.ckpt.index)"
+        "pytorch_model.bin and model.ckpt.index; shards of pytorch_model.bin are not read)"
     )
 
 
@@ -219,8 +219,9 @@ def _open_pickle(path: Path) -> StoredTensors:
 
     owners: dict[int, str] = {}
     for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.is_sparse:
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or not _is_plain(tensor):
             raise WeightsError(f"{path}: {name!r} is a {type(tensor).__name__}, no dense tensor")
+        tensors[name] = tensor = tensor.detach()  # a Parameter would ask for its gradient
         storage = tensor.untyped_storage()
         if storage.nbytes() < tensor.numel() * tensor.element_size():  # few numbers, repeated
             raise WeightsError(f"{path}: {name} claims more numbers than the file holds for it")
@@ -230,6 +231,12 @@ def _open_pickle(path: Path) -> StoredTensors:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
     return StoredTensors(path, shapes, dtypes, lambda name: tensors[name].contiguous())
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Numbers in memory, one after the other: not sparse, not nested, not a promise of some."""
+    on_cpu = tensor.device.type == "cpu"
+    return on_cpu and tensor.layout is torch.strided and not tensor.is_nested
 
 
 # ---- TensorFlow -----------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from gpt.cli import run
 from gpt.crc32c import crc32c, masked
 from gpt.errors import UserError
 
@@ -309,4 +310,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

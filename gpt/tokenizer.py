@@ -25,6 +25,7 @@ from pathlib import Path
 import tiktoken
 
 from gpt.byte_alphabet import ALPHABET, spell
+from gpt.cli import run
 from gpt.files import folder_to_read
 from gpt.vocabulary import (
     END,
@@ -127,10 +128,10 @@ def _may_hold_long_space(text: str) -> bool:
 def _cut_long_space(text: str) -> Iterator[str]:
     """Cut where the pieces are cut anyway: before a run of white space, and before its last one."""
     start = 0
-    for run in _LONG_SPACE.finditer(text):
-        end = run.end() if run.end() == len(text) else run.end() - 1
-        yield text[start : run.start()]
-        yield text[run.start() : end]
+    for found in _LONG_SPACE.finditer(text):
+        end = found.end() if found.end() == len(text) else found.end() - 1
+        yield text[start : found.start()]
+        yield text[found.start() : end]
         start = end
     yield text[start:]
 
@@ -228,6 +229,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that are no UTF-8, as when a character is cut, become U+FFFD."""
+        ids = ids.tolist() if hasattr(ids, "tolist") else ids  # of torch or numpy
         try:
             return b"".join([self._bytes[id] for id in ids]).decode(errors="replace")
         except KeyError as error:
@@ -312,4 +314,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -28,11 +28,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gpt.cli import run
 from gpt.config import GPTConfig, read_config
 from gpt.download import find_model
-from gpt.files import folder_to_read, replacing_folder
+from gpt.errors import UserError, first_line
+from gpt.files import folder_to_read, identity, replacing_folder
 from gpt.model import GPT
 from gpt.tensor_files import Shape, StoredTensors, WeightsError, open_tensors
+from gpt.tokenizer import Tokenizer
 from gpt.vocabulary import VOCABULARY_FILES, read_vocabulary
 
 
@@ -44,17 +47,43 @@ def load_model(
     name_or_folder: a model's folder, a run's (its `best/`), or a name on the Hugging Face hub.
     dtype: None keeps the file's own.
     """
-    folder = folder_to_read(find_model(name_or_folder))
-    stored = open_tensors(folder)
-    model = _without_memory(_read_config_of(folder), stored)
-    source = _match(stored, {name: tuple(p.shape) for name, p in model.named_parameters()})
-    if dtype is None:
-        dtype = functools.reduce(torch.promote_types, {stored.dtypes[n] for n in source.values()})
-    state = {name: _read(stored, theirs, device, dtype) for name, theirs in source.items()}
-    _check_head_is_tied(stored, state["wte.weight"])
+    if dtype not in (None, *_DTYPES):
+        raise WeightsError(f"dtype {dtype!r}: weights are one of {', '.join(map(str, _DTYPES))}")
+    for attempts_left in (2, 1, 0):
+        folder = folder_to_read(find_model(name_or_folder))
+        before = identity(folder)
+        try:
+            model = _load(folder, device, dtype)
+        except UserError:
+            if attempts_left == 0 or identity(folder) == before:
+                raise
+        else:
+            if attempts_left == 0 or identity(folder) == before:
+                return model
+        # Somebody saved a new model meanwhile: its files and the old one's do not go together.
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _load(folder: Path, device: str | torch.device, dtype: torch.dtype | None) -> GPT:
+    try:
+        stored = open_tensors(folder)
+        model = _without_memory(_read_config_of(folder), stored)
+        source = _match(stored, {name: tuple(p.shape) for name, p in model.named_parameters()})
+        if dtype is None:
+            found = {stored.dtypes[theirs] for theirs in source.values()}
+            dtype = functools.reduce(torch.promote_types, found)
+        state = {name: _read(stored, theirs, dtype) for name, theirs in source.items()}
+        _refuse_other_head(stored, state["wte.weight"])
+    except OSError as error:
+        raise WeightsError(f"{folder}: cannot be read: {error}") from error
     model.load_state_dict(state, assign=True)
     model.vocabulary = read_vocabulary(folder)
-    return model.eval()
+    if model.config.end_id is None and model.vocabulary:
+        model.config.end_id = Tokenizer(model.vocabulary, folder).end_id
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # no such device, or no room on it
+        raise WeightsError(f"{folder}: not on device {device}: {first_line(error)}") from error
 
 
 def _read_config_of(folder: Path) -> GPTConfig:
@@ -118,25 +147,26 @@ def _wrong_shape(name: str, shape: Shape, needed: Shape) -> str:
     return fault
 
 
-def _read(
-    stored: StoredTensors, name: str, device: str | torch.device, dtype: torch.dtype
-) -> Tensor:
+def _read(stored: StoredTensors, name: str, dtype: torch.dtype) -> Tensor:
     tensor = stored.read(name).to(dtype)
-    low, high = tensor.aminmax()  # one fast pass; NaN and infinity come through as they are
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not _is_finite(tensor):
         was = stored.dtypes[name]
         fits = "" if was == dtype else f" as {dtype} (the file has {was})"
         raise WeightsError(f"{stored.where}: {name} holds NaN or infinity{fits}")
-    return tensor.to(device)
+    return tensor
 
 
-def _check_head_is_tied(stored: StoredTensors, wte: Tensor) -> None:
+def _is_finite(tensor: Tensor) -> bool:
+    return all(map(math.isfinite, tensor.aminmax()))  # one fast pass: NaN and infinity come through
+
+
+def _refuse_other_head(stored: StoredTensors, wte: Tensor) -> None:
     """Some tools write the head beside wte. It is welcome if it equals wte, and not needed."""
     for name in (_HEAD, _PREFIX + _HEAD):
         if name not in stored.shapes:
             continue
         same_shape = stored.shapes[name] == tuple(wte.shape)
-        if not same_shape or not stored.read(name).to(wte.dtype).equal(wte.cpu()):
+        if not same_shape or not stored.read(name).to(wte.dtype).equal(wte):
             raise WeightsError(
                 f"{stored.where}: {name} of shape {list(stored.shapes[name])} is not equal to "
                 f"wte.weight of shape {list(wte.shape)}: this GPT has one matrix for both"
@@ -146,11 +176,13 @@ def _check_head_is_tied(stored: StoredTensors, wte: Tensor) -> None:
 def save_model(model: GPT, folder: str | Path) -> None:
     """Write a folder that `load_model` and `transformers` open. It is whole, or not there.
 
-    The model that `folder` held is replaced as a whole; any other files there stay.
+    The model that `folder` held is replaced as a whole; any other files there stay. What could not
+    be loaded again is refused before anything is replaced.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the one that we mean
     folder = Path(folder)
     tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    _refuse_what_would_not_load(model.config, tensors, folder)
     config = model.config.to_dict() | {"dtype": str(model.wte.weight.dtype).split(".")[1]}
     generation = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
     try:
@@ -164,12 +196,28 @@ def save_model(model: GPT, folder: str | Path) -> None:
             save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
             # The library makes a file that its owner alone may read; as shared as its neighbours.
             shutil.copymode(new / "config.json", new / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{folder}: the model was not saved: {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: the model was not saved: {first_line(error)}") from error
+
+
+def _refuse_what_would_not_load(
+    config: GPTConfig, tensors: dict[str, Tensor], folder: Path
+) -> None:
+    with torch.device("meta"):
+        needed = {name: tuple(t.shape) for name, t in GPT(config).state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    for name in needed | found:
+        if needed.get(name) != found.get(name):
+            raise WeightsError(
+                f"{folder}: the model was not saved: {name} is {found.get(name, 'missing')}, and "
+                f"its configuration makes it {needed.get(name, 'no part of it')}"
+            )
+        if tensors[name].is_meta or not _is_finite(tensors[name]):
+            raise WeightsError(f"{folder}: the model was not saved: {name} is not all numbers")
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:
-    there = next(path for path in folder.absolute().parents if path.is_dir())
+    there = next((path for path in folder.absolute().parents if path.is_dir()), folder)
     free = shutil.disk_usage(there).free
     if needed + 65_536 > free:  # names and the small files take some too
         raise OSError(f"it needs {needed:,} bytes, and {free:,} are free there")
@@ -177,7 +225,8 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
 
 def _is_of_a_saved_model(name: str) -> bool:
     """What must not stay behind: any of these would be read together with the new weights."""
-    return name in VOCABULARY_FILES or re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
+    weights = re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
+    return bool(weights) or name in (*VOCABULARY_FILES, "encoder.json", "vocab.bpe")
 
 
 def _demo() -> None:
@@ -214,4 +263,4 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    _demo()
+    run(_demo)

@@ -117,7 +117,7 @@ def bench_loading(rounds: int, folder: Path, _: Path | None) -> list[Row]:
 
 def bench_tensorflow(rounds: int, folder: Path, _: Path | None) -> list[Row]:
     """OpenAI's format at the size of 124M, every CRC checked."""
-    from tests.test_weights import write_openai_folder
+    from tests.tf_writer import write_openai_folder
 
     model = GPT(PUBLISHED["gpt2"])
     write_openai_folder(folder, model)

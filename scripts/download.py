@@ -62,6 +62,8 @@ def copy_model(folder: Path, out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DownloadError(f"{out}: is there already, and stays as it is: give another --out")
     names = model_files(folder)
+    if not any("model" in name for name in names):  # every kind of weights is named so
+        raise DownloadError(f"{folder}: holds no weights to copy")
     try:
         with replacing_folder(out, replaces=names.__contains__) as new:
             for name in names:

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,8 @@ def test_what_is_written_is_read_again(name):
 
 def test_transformers_reads_ours_and_we_read_theirs():
     transformers = pytest.importorskip("transformers", reason="transformers is the reference")
-    config = GPTConfig(vocab_size=300, n_ctx=64, n_layer=3, n_head=2, n_embd=10, dropout=0.2)
+    sizes = {"vocab_size": 300, "n_ctx": 64, "n_layer": 3, "n_head": 2, "n_embd": 10}
+    config = GPTConfig(**sizes, dropout=0.2, end_id=299)
     theirs = transformers.GPT2Config(**config.to_dict())
     assert theirs.n_positions == 64 and theirs.resid_pdrop == 0.2 and theirs.eos_token_id == 299
     assert GPTConfig.from_dict(json.loads(theirs.to_json_string())) == config
@@ -88,13 +90,19 @@ def test_an_architecture_that_would_be_computed_wrongly_is_refused_by_field(fiel
         ("activation_function", "gelu_pytorch_tanh"),
         ("scale_attn_by_inverse_layer_idx", False),
         ("reorder_and_upcast_attn", True),  # another order of the same arithmetic
-        ("eos_token_id", None),
         ("eos_token_id", [50256, 50257]),
-        ("eos_token_id", 99_999),  # transformers' default, beside a small vocabulary
     ],
 )
 def test_fields_that_change_no_arithmetic_are_accepted(field, value):
     assert GPTConfig.from_dict({**PUBLISHED_GPT2, field: value}) == PUBLISHED["gpt2"]
+
+
+@pytest.mark.parametrize("value", [None, [], -1, "3", 99_999])
+def test_an_end_that_the_vocabulary_has_not_is_left_to_the_vocabulary(value):
+    """99,999 stands for transformers' default, 50256, beside a small vocabulary."""
+    config = GPTConfig.from_dict({**PUBLISHED_GPT2, "eos_token_id": value})
+    assert config == replace(PUBLISHED["gpt2"], end_id=None)
+    assert config.to_dict()["eos_token_id"] is None
 
 
 def test_a_missing_size_is_named_with_what_was_meant():

@@ -383,6 +383,18 @@ def test_a_folder_round_a_model_is_told_from_it(tmp_path):
     assert f"did you mean {tmp_path / '355M'}?" in error_of(tmp_path)
 
 
+def test_openais_folder_is_copied_with_all_that_it_takes_to_load_it(tmp_path):
+    given = tmp_path / "124M"
+    given.mkdir()
+    names = ["hparams.json", "encoder.json", "vocab.bpe", "checkpoint", "model.ckpt.index"]
+    names.append("model.ckpt.data-00000-of-00001")
+    for name in [*names, "notes.txt"]:
+        (given / name).write_text(name, encoding="utf-8")
+    command = [sys.executable, "scripts/download.py", str(given), "--out", str(tmp_path / "copy")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(names)
+
+
 # ---- the disk -------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt import files
 from gpt.files import folder_to_read, replacing_folder
 
 MODEL = ("a.bin", "b.bin")
@@ -71,6 +72,35 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
     save(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink()
     assert contents(tmp_path / "real") == dict.fromkeys(MODEL, "new")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_who_may_read_a_folder_stays_who_may_read_it(tmp_path):
+    save(tmp_path / "model", "old")
+    for mode in (0o700, 0o750):
+        (tmp_path / "model").chmod(mode)
+        save(tmp_path / "model", "new")
+        assert (tmp_path / "model").stat().st_mode & 0o777 == mode
+
+
+def test_the_folder_that_one_stands_in_is_not_moved_away(tmp_path, monkeypatch):
+    save(tmp_path / "model", "old")
+    (tmp_path / "model" / "inner").mkdir()
+    for here in (tmp_path / "model", tmp_path / "model" / "inner"):
+        monkeypatch.chdir(here)
+        with pytest.raises(OSError, match="the current folder is"):
+            save(tmp_path / "model", "new")
+        assert contents(tmp_path / "model") == dict.fromkeys(MODEL, "old")
+
+
+def test_all_is_on_the_disk_before_a_rename_makes_it_visible(tmp_path, monkeypatch):
+    steps = []
+    force, rename = files._force_to_disk, Path.rename
+    monkeypatch.setattr(files, "_force_to_disk", lambda p: (steps.append(p.name), force(p)))
+    monkeypatch.setattr(Path, "rename", lambda p, to: (steps.append("rename"), rename(p, to)))
+    save(tmp_path / "model", "new")
+    assert sorted(steps[:2]) == ["a.bin", "b.bin"]
+    assert steps[2:] == [".model.new", "rename", tmp_path.name]
 
 
 DIES_AT_STEP = textwrap.dedent(

@@ -181,6 +181,31 @@ def test_dropout_acts_in_training_and_never_in_eval():
     assert torch.equal(first, model(ids))
 
 
+def test_every_dropout_acts_and_none_of_them_stands_for_another():
+    """With each place's dropout alone switched on, two passes differ."""
+    ids = random_ids(2, 9)
+    places = {
+        "embedding": lambda model: [model.drop],
+        "attention": lambda model: [block.attn for block in model.h],
+        "after attention": lambda model: [block.attn.resid_dropout for block in model.h],
+        "after the MLP": lambda model: [block.mlp.resid_dropout for block in model.h],
+    }
+    for place, modules in places.items():
+        model = random_model().train()
+        assert torch.equal(model(ids), model(ids)), place  # dropout 0
+        for module in modules(model):
+            setattr(module, "dropout" if place == "attention" else "p", 0.5)
+        assert not torch.equal(model(ids), model(ids)), place
+
+
+def test_a_compiled_model_is_one_graph_for_texts_of_any_length():
+    model = random_model()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    for length in (5, 9, 1, 20, 7):
+        ids = random_ids(2, length)
+        torch.testing.assert_close(compiled(ids), model(ids))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_precisions_run_and_agree_as_far_as_their_digits_go(dtype):
     model, ids = random_model(), random_ids(2, 9)
@@ -189,3 +214,6 @@ def test_other_precisions_run_and_agree_as_far_as_their_digits_go(dtype):
     assert logits.dtype == dtype
     digits = {torch.bfloat16: 5e-2, torch.float16: 1e-2, torch.float64: 1e-5}[dtype]
     assert (logits.float() - exact).abs().max() < digits * exact.abs().max()
+    cache = model.new_cache(batch_size=2)
+    parts = [model(part, cache=cache) for part in ids.split([4, 1, 4], dim=1)]
+    assert (torch.cat(parts, dim=1).float() - exact).abs().max() < digits * exact.abs().max()

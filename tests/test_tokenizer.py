@@ -14,8 +14,6 @@ import pytest
 import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer as Library
-from tokenizers import models, pre_tokenizers, trainers
 
 from gpt.byte_alphabet import ALPHABET, spell
 from gpt.tokenizer import (
@@ -36,6 +34,11 @@ CORPUS = (
     "We'll say it's what they've said: 3.14159 and 2024, 1000s of them!  def f(x):\n    return x\n"
     "🙂🙃👩‍👩‍👧 日本語のテキスト, наступна інструкція\n\n### Response:\n"
 ) * 3
+
+tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is the reference")
+from tokenizers import Tokenizer as Library  # noqa: E402
+from tokenizers import models, pre_tokenizers, trainers  # noqa: E402
+
 SNIPPETS = [
     *("the ", "instruction", " it's", "we'll", "'s", "'S", "şu çığlığı ", "İstanbul", "ağaç", "ı"),
     *(" ", "  ", "\n", "\n\n", "\t", "\r\n", "\x00", "\x1c", "\x7f", "\x85", "\xa0", "\u3000"),
@@ -287,7 +290,8 @@ def test_an_id_without_a_token_is_refused_by_number(tiny):
 
 
 def transformers_ids(folder: Path, texts: list[str]) -> list[list[int]]:
-    from transformers import AutoTokenizer
+    transformers = pytest.importorskip("transformers", reason="transformers is the reference")
+    AutoTokenizer = transformers.AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
     return [theirs(text, add_special_tokens=False).input_ids for text in texts]

@@ -1,7 +1,10 @@
 """The walkthrough shows what the chapters print, and leaves no chapter out."""
 
 import importlib.util
+import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -11,6 +14,13 @@ def load_script():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.tr.md", "docs/walkthrough.md"])
+def test_every_link_of_a_page_leads_to_a_file(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", text):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_the_walkthrough_shows_what_every_chapter_prints():

@@ -6,6 +6,8 @@ import os
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -17,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from gpt import weights
 from gpt.config import GPTConfig
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.tensor_files import WeightsError, open_tensors
-from gpt.tf_checkpoint import hugging_face_name
 from gpt.tokenizer import Tokenizer, learn_merges, tiny_vocabulary
 from gpt.weights import load_model, save_model
-from tests.tf_writer import write_checkpoint
+from tests.tf_writer import write_openai_folder
 from tests.tiny import TINY, random_ids, random_model
 
 C_FC = "h.1.mlp.c_fc.weight"
@@ -117,25 +119,6 @@ def test_openais_tensorflow_folder_loads(tmp_path):
     model = random_model(GPTConfig(vocab_size=97, n_ctx=32, n_layer=3, n_head=2, n_embd=8))
     write_openai_folder(tmp_path, model)
     assert_same_weights(load_model(tmp_path), model)
-
-
-def write_openai_folder(folder: Path, model: GPT) -> None:
-    """What OpenAI published, and the book's downloader leaves in gpt2/<size>/."""
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        parts = name.replace("h.", "h", 1).split(".") if name.startswith("h.") else name.split(".")
-        last = {"bias": "b", "weight": "g" if "ln_" in name else "w"}[parts[-1]]
-        parts = parts[:-1] if parts[0] in ("wte", "wpe") else [*parts[:-1], last]
-        tf_name = "model/" + "/".join(parts)
-        assert hugging_face_name(tf_name) == name
-        is_convolution = tensor.dim() == 2 and parts[-1] == "w"
-        tensors[tf_name] = (tensor[None] if is_convolution else tensor).numpy()
-    write_checkpoint(folder / "model.ckpt", tensors)
-    c = model.config
-    hparams = {"n_vocab": c.vocab_size, "n_ctx": c.n_ctx, "n_embd": c.n_embd}
-    hparams |= {"n_head": c.n_head, "n_layer": c.n_layer}
-    (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
-    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n', encoding="utf-8")
 
 
 @pytest.mark.parametrize("source", ["vocab.json", "encoder.json"])
@@ -258,6 +241,59 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_model_that_was_there(small
         save_model(big, home)
     assert_same_weights(load_model(home), random_model())
     assert os.listdir(small_disk) == ["model"]
+
+
+def test_an_end_that_only_the_vocabulary_knows_is_taken_from_it(tmp_path):
+    tokenizer = Tokenizer(tiny_vocabulary(learn_merges("the tide", 3)))
+    config = GPTConfig(vocab_size=tokenizer.n_vocab + 9, n_ctx=8, n_layer=1, n_head=1, n_embd=4)
+    save_model(random_model(config), tmp_path / "model")
+    assert load_model(tmp_path / "model").config.end_id is None
+    tokenizer.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.config.end_id == tokenizer.end_id < config.vocab_size - 1
+    save_model(loaded, tmp_path / "again")
+    fields = json.loads((tmp_path / "again" / "generation_config.json").read_text("utf-8"))
+    assert fields["eos_token_id"] == tokenizer.end_id
+
+
+def test_a_model_that_would_not_load_again_replaces_nothing(folder):
+    for name, harm in {
+        "wte.weight": lambda t: t.__setitem__((0, 0), torch.nan),
+        "h.0.ln_1.bias": lambda t: t.set_(torch.ones(3)),
+    }.items():
+        model = random_model()
+        with torch.no_grad():
+            harm(model.get_parameter(name))
+        with pytest.raises(WeightsError, match=f"not saved: {name} is"):
+            save_model(model, folder)
+    assert_same_weights(load_model(folder), random_model())
+
+
+def test_a_model_that_is_saved_while_it_is_loaded_is_the_old_or_the_new_one(folder, monkeypatch):
+    """Between the configuration and the weights, another process saves another model."""
+    other = random_model(GPTConfig(vocab_size=97, n_ctx=32, n_layer=3, n_head=2, n_embd=8))
+    read, calls = weights._read_config_of, []
+
+    def saved_meanwhile(folder):
+        config = read(folder)
+        if not calls:
+            calls.append(save_model(other, folder))
+        return config
+
+    monkeypatch.setattr(weights, "_read_config_of", saved_meanwhile)
+    assert_same_weights(load_model(folder), other)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, "float32"])
+def test_a_dtype_that_no_weight_has_is_refused(folder, dtype):
+    with pytest.raises(WeightsError, match=r"weights are one of torch\.float64"):
+        load_model(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(folder, device):
+    with pytest.raises(WeightsError, match=f"not on device {device}: "):
+        load_model(folder, device=device)
 
 
 def test_a_folder_that_a_killed_save_had_moved_aside_is_still_found(folder):
@@ -397,6 +433,33 @@ def test_a_configuration_of_impossible_size_costs_nothing(folder):
         (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
 
 
+LIES = """
+import resource, sys
+from gpt.tensor_files import WeightsError, open_tensors
+from tests.test_weights import C_FC, Path, json, lie, shutil
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000, -1))
+folder = Path(sys.argv[1])
+whole = (folder / "model.safetensors").read_bytes()
+for size in (2**31, 2**40, 2**62, 2**64, 10**30):
+    for change in ({"shape": [size]}, {"shape": [size, size]}, {"data_offsets": [0, size]},
+                   {"shape": [size // 4], "data_offsets": [0, size]}):
+        (folder / "model.safetensors").write_bytes(whole)
+        lie(folder, lambda header: header[C_FC].update(change))
+        try:
+            open_tensors(folder)
+        except WeightsError:
+            print("refused")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's own figures")
+def test_a_lying_length_is_refused_before_any_memory_is_asked_for(folder):
+    command = [sys.executable, "-c", LIES, str(folder)]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert ended.stdout.split() == ["refused"] * 20, ended.stderr
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [
@@ -455,6 +518,8 @@ def test_a_malicious_pickle_runs_nothing(folder, tmp_path, how):
         ({"model": {"wte.weight": torch.ones(2)}}, "'model' is a dict"),
         ({"wte.weight": torch.ones(1).expand(2**40)}, "claims more numbers"),
         ({"wte.weight": torch.eye(3).to_sparse()}, "no dense tensor"),
+        ({"wte.weight": torch.eye(3).to_sparse_csr()}, "no dense tensor"),
+        ({"wte.weight": torch.ones(3, device="meta")}, "no dense tensor"),
     ],
 )
 def test_a_pickle_of_something_else_is_refused(folder, content, message):

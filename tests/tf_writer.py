@@ -4,12 +4,15 @@
 whatever they are given, sealed with right CRCs: lies reach the reader's inner parsers.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from gpt.crc32c import crc32c, masked
+from gpt.model import GPT
+from gpt.tf_checkpoint import hugging_face_name
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 HEADER = bytes.fromhex("08011a020801")  # one shard, little-endian, version 1: OpenAI's own
@@ -33,6 +36,25 @@ def write_checkpoint(
     Path(f"{prefix}.index").write_bytes(table(split(rows, block_bytes)))
     for shard, content in enumerate(data):
         Path(f"{prefix}.data-{shard:05d}-of-{n_shards:05d}").write_bytes(content)
+
+
+def write_openai_folder(folder: Path, model: GPT) -> None:
+    """What OpenAI published, and the book's downloader leaves in gpt2/<size>/."""
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        parts = name.replace("h.", "h", 1).split(".") if name.startswith("h.") else name.split(".")
+        last = {"bias": "b", "weight": "g" if "ln_" in name else "w"}[parts[-1]]
+        parts = parts[:-1] if parts[0] in ("wte", "wpe") else [*parts[:-1], last]
+        tf_name = "model/" + "/".join(parts)
+        assert hugging_face_name(tf_name) == name
+        is_convolution = tensor.dim() == 2 and parts[-1] == "w"
+        tensors[tf_name] = (tensor[None] if is_convolution else tensor).numpy()
+    write_checkpoint(folder / "model.ckpt", tensors)
+    c = model.config
+    hparams = {"n_vocab": c.vocab_size, "n_ctx": c.n_ctx, "n_embd": c.n_embd}
+    hparams |= {"n_head": c.n_head, "n_layer": c.n_layer}
+    (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt"\n', encoding="utf-8")
 
 
 def entry_proto(
