@@ -45,8 +45,9 @@ import torch
 from torch import Tensor
 
 from gpt.cli import run
+from gpt.segments import Example
 
-SupervisedIds = tuple[Sequence[int], Sequence[bool]]  # an example: one bool for each id
+SupervisedIds = Example | tuple[Sequence[int], Sequence[bool]]  # one bool for each id
 
 IGNORE_INDEX = -100  # the target that F.cross_entropy leaves out unless told otherwise
 
@@ -59,7 +60,7 @@ def collate(
     T is the longest example's number of ids: its end is only ever a target. An example's end is
     supervised if its last id is, so that one which breaks off in a prompt teaches no end.
     """
-    checked = _refuse_wrong_examples(examples, pad_id, ignore_index)
+    checked = _checked(examples, pad_id, ignore_index)
     ids = _pad([np.append(ids, pad_id) for ids, _ in checked], pad_id)  # (B, T + 1)
     learn = _pad([np.append(learn, learn[-1]) for _, learn in checked], False)
     inputs, targets = ids[:, :-1], ids[:, 1:]  # each (B, T)
@@ -92,7 +93,7 @@ def collate_weighted(
     inputs, targets = collate(examples, pad_id)
     weights = (targets != IGNORE_INDEX).float()
     if prompt_loss_weight > 0:
-        all_supervised = [(ids, np.ones(len(ids), bool)) for ids, _ in examples]
+        all_supervised = [(ids, np.ones(len(ids), bool)) for ids, *_ in examples]
         targets = collate(all_supervised, pad_id)[1]
         is_prompt = (targets != IGNORE_INDEX) & (weights == 0)
         weights[is_prompt] = prompt_loss_weight
@@ -108,7 +109,7 @@ def _pad(rows: list[np.ndarray], value: int | bool) -> np.ndarray:
     return padded
 
 
-def _refuse_wrong_examples(
+def _checked(
     examples: Sequence[SupervisedIds], pad_id: int, ignore_index: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The examples as arrays, ids int64 and supervised bool; a ValueError where they are not that.
@@ -123,8 +124,10 @@ def _refuse_wrong_examples(
             "no id can be taken for it"
         )
     checked = []
-    for i, (ids, supervised) in enumerate(examples):
-        ids, supervised = np.asarray(ids), np.asarray(supervised)
+    for i, example in enumerate(examples):
+        if isinstance(example, Example):  # a template's, which says of each id what part it plays
+            example = example.ids, example.supervised
+        ids, supervised = map(np.asarray, example)
         if ids.size == 0:
             raise ValueError(f"example {i} has no ids")
         if ids.ndim != 1 or ids.shape != supervised.shape:

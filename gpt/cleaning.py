@@ -17,6 +17,7 @@ The steps are told one by one in `STEPS`; what they deliberately leave alone:
   - Numbers. A card number has a valid check digit and an issuer's prefix, an IBAN a valid check sum
     and its country's length; a phone number is written like one, or is called one. What stands in
     another form (`john at example dot com`) is missed: a person should still read the data.
+  - `user:password@host` in a URL, which is no e-mail address, though it may be a secret.
 
     python -m gpt.cleaning      # a dirty record, before and after
 
@@ -159,6 +160,7 @@ def compose(text: str) -> str:
 
 _FILE_TYPES = "png|jpe?g|gif|svg|webp|bmp|ico"  # icon@2x.png is a picture
 _EMAIL = re.compile(
+    r"(?P<url>://[^\s:/?#@,]*:[^\s/?#@,]*@)|"  # or a login, which is passed over
     r"(?<![\w.%+@/-])[\w%+-]+(?:\.[\w%+-]+)*"  # not the end of a path or of another address
     rf"@(?!\d+x\.(?:{_FILE_TYPES})\b)(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{{2,24}}"
     r"(?![\w@-]|\.\w|:[\w/~])"  # git@host:path is a place to copy from
@@ -166,7 +168,9 @@ _EMAIL = re.compile(
 
 
 def hide_emails(text: str) -> str:
-    return _EMAIL.sub("[EMAIL]", text) if "@" in text else text
+    if "@" not in text:
+        return text
+    return _EMAIL.sub(lambda match: match["url"] or "[EMAIL]", text)
 
 
 # What cards and telephones have; most texts do not, and need no closer look.
@@ -259,8 +263,9 @@ _INTERNATIONAL = re.compile(  # +44 20 7946 0958, but neither 5 +12345678 nor x 
 _NATIONAL = re.compile(
     r"(?<![\w.,+/-])(?:"
     r"(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[.-]\d{4}"  # (212) 555-0123
-    r"|0 ?(?:\([2-5]\d\d\) ?|[2-5]\d\d[ -])\d{3}[ -]?\d\d[ -]?\d\d"  # 0 (212) 555 01 23
-    r"|05\d{9}"  # 05325550123
+    r"|(?:(?:0|00[ -]?90) ?(?:\([2-5]\d\d\) ?|[2-5]\d\d[ -])|\(0[2-5]\d\d\) ?)"
+    r"\d{3}[ -]?\d\d[ -]?\d\d"  # 0 (212) 555 01 23, 00 90 212 555 01 23, (0212) 555 01 23
+    r"|(?:0|0090)5\d{9}"  # 05325550123
     r")(?![\w-]|[.,]\d)"
 )
 _NAMED = re.compile(  # "my phone number is 555 0123"

@@ -27,7 +27,7 @@ from gpt.cleaning import STEPS, Change
 from gpt.languages import UNDECIDED, language_of
 from gpt.records import Record
 from gpt.shapes import KEYS
-from gpt.splitting import SIDES, Overlap, Split, category_of
+from gpt.splitting import NO_CATEGORY, SIDES, Overlap, Split, category_of
 
 FILES = (*(f"{side}.json" for side in SIDES), "README.md", "lengths.png", "report.json")
 ALL_STEPS = STEPS | {
@@ -71,6 +71,15 @@ def write_prepared(
     plot_lengths(lengths, report["unit"], folder / "lengths.png")
 
 
+def holds_preparation(folder: Path) -> bool:
+    """Whether a folder was filled by `write_prepared`: a report.json alone may be anybody's."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # none, or not in UTF-8, or not JSON
+        return False
+    return type(report) is dict and report.keys() >= {"settings", "sides", "steps", "changes"}
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
@@ -80,14 +89,16 @@ def _write_text(path: Path, text: str) -> None:
 
 def to_json(records: Iterable[Record]) -> str:
     """A list with one record on each line, so that a line number is a record's."""
-    lines = [json.dumps(to_object(record), ensure_ascii=False) for record in records]
+    bar = tqdm(records, "to JSON", unit=" records", delay=2, disable=None)
+    lines = [json.dumps(to_object(record), ensure_ascii=False) for record in bar]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def to_object(record: Record) -> dict:
     """Alpaca's shape for a question and its answer, OpenAI's for a conversation; then the extras.
 
-    An extra key that readers would take for a text of the record gets `original_` before its name.
+    An extra key that readers would take for a text of the record gets `original_` before its name,
+    as often as it takes to be a name that no other key has.
     """
     system = [turn.text for turn in record.turns if turn.role == "system"]
     spoken = [turn for turn in record.turns if turn.role != "system"]
@@ -97,8 +108,14 @@ def to_object(record: Record) -> dict:
         shape |= {"system": system[0]} if system else {}
     else:
         shape = {"messages": [{"role": t.role, "content": t.text} for t in record.turns]}
-    extra = {f"original_{key}" if key in _TAKEN else key: v for key, v in record.extra.items()}
-    return shape | extra
+    return shape | {_extra_name(key, record.extra): v for key, v in record.extra.items()}
+
+
+def _extra_name(key: str, others: dict) -> str:
+    name = key
+    while name in _TAKEN or (name != key and name in others):
+        name = f"original_{name}"
+    return name
 
 
 _TAKEN = {key for names in KEYS.values() for key in names}
@@ -126,8 +143,8 @@ def report_of(done: Preparation, lengths: Lengths, unit: str) -> dict:
             side: {part: _summary(numbers) for part, numbers in parts.items()}
             for side, parts in lengths.items()
         },
-        "categories": _by_side(done.split, category_of),
-        "languages": _by_side(done.split, lambda record: language_of(_all_text(record))),
+        "categories": _by_side(done.split, category_of, "categories"),
+        "languages": _by_side(done.split, lambda r: language_of(_all_text(r)), "languages"),
         "duplicate_prompts": done.duplicate_prompts,
         "overlaps": [str(overlap) for overlap in done.overlaps],
         "steps": {
@@ -174,9 +191,14 @@ def _summary(numbers: np.ndarray) -> dict[str, float]:
     }
 
 
-def _by_side(split: Split, name_of: Callable[[Record], str]) -> dict[str, dict[str, int]]:
+def _by_side(
+    split: Split, name_of: Callable[[Record], str], what: str
+) -> dict[str, dict[str, int]]:
     """How many records of each name there are on each side; the most frequent name first."""
-    counts = [Counter(map(name_of, records)) for records in split]
+    counts = [
+        Counter(map(name_of, tqdm(records, what, unit=" records", delay=2, disable=None)))
+        for records in split
+    ]
     names = sorted(sum(counts, Counter()).items(), key=lambda item: (-item[1], item[0]))
     return {
         name: {side: count[name] for side, count in zip(SIDES, counts, strict=True)}
@@ -259,20 +281,18 @@ def _examples_of_step(step: str, changes: list[dict]) -> str:
 
 def _lengths_table(lengths: dict) -> tuple[list[str], list[tuple]]:
     rows = [
-        (f"{part}s, {side}", *summary.values())
+        (f"{part}s, {side}", *parts[part].values())
         for part in ("prompt", "answer")
         for side, parts in lengths.items()
-        for name, summary in parts.items()
-        if name == part
     ]
     heads = next(iter(lengths.values()))["prompt"].keys()
     return ["", *heads], rows
 
 
 def _side_table(name: str, counts: dict[str, dict[str, int]], shown: int = 30) -> str:
-    if set(counts) <= {""}:
+    if set(counts) <= {NO_CATEGORY}:
         return "None: the records have no `category`."
-    rows = [(label or "(none)", *row.values()) for label, row in list(counts.items())[:shown]]
+    rows = [(label, *row.values()) for label, row in list(counts.items())[:shown]]
     rest = list(counts.values())[shown:]
     if rest:
         sums = [sum(row[side] for row in rest) for side in SIDES]
@@ -281,10 +301,14 @@ def _side_table(name: str, counts: dict[str, dict[str, int]], shown: int = 30) -
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """A Markdown table: the first column and texts to the left, numbers to the right."""
-    rows = [[_cell(value) for value in row] for row in rows]
-    rule = ["---", *("---" if head in ("does", "value") else "---:" for head in heads[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(heads), rule, *rows])
+    """A Markdown table of at least one row: numbers to the right, texts to the left."""
+    rows = list(rows)
+    rule = [
+        "---:" if any(isinstance(value, int | float) for value in column) else "---"
+        for column in zip(*rows, strict=True)
+    ]
+    cells = [[_cell(value) for value in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [list(heads), rule, *cells])
 
 
 def _cell(value: object) -> str:

@@ -4,19 +4,24 @@ A question asked twice in the training set counts twice; one asked in training a
 is an exam whose answers were handed out. Between reading and splitting, three kinds are told apart:
 
     duplicate prompts    the same question, whatever the answer: kept, but never on two sides
-    exact duplicates     the same question and the same answer: the first is kept
+    exact duplicates     the same question and, to the character, the same answer: the first is kept
     near duplicates      nearly the same words in both: the first is kept (near_duplicates.py)
 
-"The same" is what `normalized` says: Unicode's composed form, upper case as lower case, any run of
-white space as one blank. Instruction and input are one text: files differ in where they cut it.
+"The same question" is what `normalized` says: Unicode's composed form, upper case as lower case,
+any run of white space as one blank. Instruction and input are one text: files differ in where they
+cut it. An answer is what the model learns to say: `Co` is another one than `CO`, and so is code
+with another indentation; only how Unicode writes a letter and blanks at either end do not count.
 
     python -m gpt.near_duplicates    # five records, what they share, and which of them are kept
 """
 
+import json
 import unicodedata
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from gpt.records import Record, Turn
 
@@ -52,12 +57,20 @@ def prompt_key(record: Record) -> bytes:
 
 
 def record_key(record: Record) -> bytes:
-    """Equal for two records that ask and answer the same, in all of their turns."""
-    return fingerprint("\n".join(f"{turn.role}: {words_of(turn)}" for turn in record.turns))
+    """Equal for two records that ask the same and answer it alike, in all of their turns."""
+    turns = [(turn.role, _compared(turn)) for turn in record.turns]
+    return fingerprint(json.dumps(turns))  # quoted: no answer can look like two turns
 
 
 def words_of(turn: Turn) -> str:
     return normalized(f"{turn.text} {turn.input}")
+
+
+def _compared(turn: Turn) -> str:
+    """What of a turn must be equal; in an answer, case and indentation mean something."""
+    if turn.role == "assistant":
+        return unicodedata.normalize("NFC", turn.text).strip()
+    return words_of(turn)
 
 
 def fingerprint(text: str) -> bytes:
@@ -65,28 +78,30 @@ def fingerprint(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def groups_of_prompts(records: Iterable[Record]) -> list[list[int]]:
-    """The records by their prompts, as indices; both the groups and their members in file order."""
+def groups_of_prompts(records: Iterable[Record]) -> dict[bytes, list[int]]:
+    """By prompt_key, the indices of the records; both groups and members are in file order."""
     groups: dict[bytes, list[int]] = {}
-    for index, record in enumerate(records):
+    bar = tqdm(records, "prompts", unit=" records", delay=2, disable=None)
+    for index, record in enumerate(bar):
         groups.setdefault(prompt_key(record), []).append(index)
-    return list(groups.values())
+    return groups
 
 
 def duplicate_prompts(records: Iterable[Record]) -> list[Duplicate]:
     """Every record whose prompt an earlier one has: three askers of one question give two."""
     return [
         Duplicate(index, group[0], 1.0)
-        for group in groups_of_prompts(records)
+        for group in groups_of_prompts(records).values()
         for index in group[1:]
     ]
 
 
 def exact_duplicates(records: Iterable[Record]) -> list[Duplicate]:
-    """Every record whose prompt and answer an earlier one has."""
+    """Every record whose prompt an earlier one has, with the same answer."""
     first: dict[bytes, int] = {}
     duplicates = []
-    for index, record in enumerate(records):
+    bar = tqdm(records, "duplicates", unit=" records", delay=2, disable=None)
+    for index, record in enumerate(bar):
         earlier = first.setdefault(record_key(record), index)
         if earlier != index:
             duplicates.append(Duplicate(index, earlier, 1.0))

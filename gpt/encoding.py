@@ -45,7 +45,8 @@ def encode_all(
     overlong: str = "error",
 ) -> Examples:
     """Every record as an example of at most `max_length` ids, in the order of the records."""
-    assert overlong in OVERLONG, f"overlong is {overlong!r}, and must be one of {OVERLONG}"
+    if overlong not in OVERLONG:
+        raise ValueError(f"overlong is {overlong!r}, and must be one of {OVERLONG}")
     encoder = Encoder(tokenizer, template.constants)
     starts, kept = array("q", [0]), array("q")
     dropped, shortened = [], []
@@ -84,7 +85,7 @@ def _shorten_input(
     while (excess := _length(turns, tokenizer, template) - max_length) > 0:
         ids = ids[: max(0, len(ids) - excess)]
         text = b"".join(map(tokenizer.token_bytes, ids)).decode(errors="ignore")
-        if not text:
+        if not text.strip():  # blanks alone are no input
             return None
         turns[at] = turns[at]._replace(input=text)
     return turns

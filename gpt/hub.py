@@ -110,7 +110,8 @@ def check(source: Source, path: Path, etag: str = "") -> None:
     about = path.stat()
     stamp = f"{about.st_size}-{about.st_mtime_ns}-{about.st_ctime_ns}"
     note = path.parent.parent.parent / ".verified" / path.parent.name / path.name
-    noted_stamp, _, noted_hash = (note.read_text() if note.is_file() else "").partition(" ")
+    noted = note.read_text(encoding="utf-8") if note.is_file() else ""
+    noted_stamp, _, noted_hash = noted.partition(" ")
     if noted_stamp == stamp:
         return
     # Only this one link is followed: the blob may itself be one, into a store with other names.
@@ -130,7 +131,7 @@ def check(source: Source, path: Path, etag: str = "") -> None:
         ) from None
     with suppress(OSError):  # again: there, it is hashed each time
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(f"{stamp} {expected}")
+        note.write_text(f"{stamp} {expected}", encoding="utf-8")
 
 
 def _check_hash(path: Path, expected: str) -> None:

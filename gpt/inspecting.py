@@ -151,8 +151,9 @@ class Summary:
         if n:
             n_tokens = int(self.lengths.sum()) + n
             lines = [
-                f"{n:,} examples; tokens of prompt and answer: mean {self.lengths.mean():.1f}, "
-                f"median {np.median(self.lengths):.0f}, max {self.lengths.max():,}",
+                f"{n:,} example{'s' * (n != 1)}; tokens of prompt and answer: "
+                f"mean {self.lengths.mean():.1f}, median {np.median(self.lengths):.0f}, "
+                f"max {self.lengths.max():,}",
                 f"{n_tokens:,} tokens with the ends, {self.n_supervised:,} of them in the loss "
                 f"({self.n_supervised / n_tokens:.1%})",
             ]

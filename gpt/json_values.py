@@ -17,13 +17,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 from gpt.textfile import MAX_RECORD, NEWLINE, Found, Problem, Text, brief
 
 MAX_DEPTH = 64  # lists and objects within one another; no shape of records needs more than five
 
 _SHOWN = 20  # characters that a message quotes; more than the longest literal or escape
-_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+_MAX_WAITING = 100  # values between two records: a list of nothing but numbers is not kept
+_THEN_A_RECORD = re.compile(r"[ \t\r\n]*,[ \t\r\n]*(?=\{)")
+_COMMAS = re.compile(r"[ \t,]*")
 _FIRST_KEY = re.compile(r'\{\s*("(?:[^"\\]|\\.)*")\s*:')
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -154,9 +157,18 @@ def _half_character(value: object) -> str | None:
 
 
 def read_list(text: Text, reader: StrictDecoder, held: bool = False) -> Iterator[Found]:
-    """The values of a list that has just been opened: the file's own, or one held by an object."""
+    """The values of a list that has just been opened: the file's own, or one held by an object.
+
+    A quote too many can end a record early, and what is left of it is valid by chance: of
+    {"output": "He said "}, and left"}, the half that ends with "He said ". So a value waits until
+    a { or a ] follows it, and is refused together with anything else.
+    """
     before, good = "[", None  # what stands before: that, a comma, a value, or what is broken
+    waiting: list[Found] = []
     while char := text.next_char():
+        if waiting and (char in "{]" or len(waiting) > _MAX_WAITING):
+            yield from waiting
+            waiting = []
         if char == "]":
             text.at += 1
             if before == ",":
@@ -177,19 +189,45 @@ def read_list(text: Text, reader: StrictDecoder, held: bool = False) -> Iterator
                 yield line, Problem("not valid JSON: a comma with no record before it", 0)
             before = ","
         else:
-            if before == "value":
+            no_comma = before == "value"
+            if no_comma and char == "{":
                 line = text.line_at(text.at)
                 yield line, Problem("not valid JSON: no comma between two records", 0)
-            found, is_broken = _next_record(text, reader, good)
+            if no_comma and char != "{":
+                found, is_broken = _go_on(text, _no_comma(text), good), True
+            else:
+                found, is_broken = _next_record(text, reader, good)
             before = "broken" if is_broken else "value"
             good = found[1] if type(found[1]) is dict else good
-            yield found
-            comma = _COMMA.match(text.window, text.at)
-            if comma and before == "value":  # as nearly always: the way above is for the rest
+            comma = None if is_broken else _THEN_A_RECORD.match(text.window, text.at)
+            if comma and not waiting:  # as nearly always: all else is for the rest
+                yield found
                 text.at, before = comma.end(), ","
+            elif is_broken:
+                yield from _refused_together(waiting, found)
+                waiting = []
+            elif waiting or char == "{":
+                waiting.append(found)
+            else:
+                yield found
+    yield from waiting
     if before != "broken" and not text.broken:
         line = text.line_at(text.at)
         yield line, Problem("not valid JSON: the list is not closed; is the file complete?", 0)
+
+
+def _no_comma(text: Text) -> _Broken:
+    bad_byte = text.bad_byte(text.at, text.at + 1)
+    return _Broken(text.line_at(text.at), bad_byte or "not valid JSON: no comma behind a value")
+
+
+def _refused_together(waiting: list[Found], broken: Found) -> list[Found]:
+    """Values, and the broken text behind them that may be the rest of the first: one Problem."""
+    line, problem = broken
+    if not waiting or not line:  # line 0: it is the file that ends, and not what is in it
+        return [*waiting, broken]
+    begins = f"the record before it, of line {waiting[0][0]}, may have been cut short by a quote"
+    return [(line, Problem(f"{problem.message}; {begins}, and is refused too"))]
 
 
 def read_held_list(text: Text, reader: StrictDecoder, start: int) -> Iterator[Found]:
@@ -292,8 +330,20 @@ def read_lines(text: Text, reader: StrictDecoder) -> Iterator[Found]:
         try:
             line, value = reader.next_value(text, stop)
             if text.window[text.at : stop].strip():
-                value = Problem("not valid JSON lines: more on this line than one object")
+                n_lost = 1 + _objects_before(text, reader, stop)
+                value = Problem("not valid JSON lines: more on this line than one object", n_lost)
         except _Broken as broken:
             line, value = broken.args[0], Problem(broken.args[1])
         text.at = after
         yield line, value
+
+
+def _objects_before(text: Text, reader: StrictDecoder, stop: int) -> int:
+    """How many objects begin between here and the end of the line, as far as that can be told."""
+    n = 0
+    with suppress(_Broken):
+        while (start := _COMMAS.match(text.window, text.at, stop).end()) < stop:
+            text.at = start
+            n += text.window[start] == "{"
+            reader.next_value(text, stop)
+    return n

@@ -1,7 +1,9 @@
 """A guess at the language of a text, for the data card: good for counting, not for deciding.
 
 Some scripts are one language's. Latin letters are many languages', and there the most frequent
-small words decide: `the` and `of`, `ve` and `bir`. Where nothing is in favour of one language (a
+small words decide: `the` and `of`, `ve` and `bir`. Turkish says with endings what others say with
+small words, so there an ending decides too, in a text with one of the letters `ğ ı ş İ`; the letter
+alone is no sign, as names have it in every language. Where nothing is in favour of one language (a
 name, a sum, a language not in the list), the guess is "undecided". No model, no download.
 """
 
@@ -41,10 +43,18 @@ for _language, _words in _SMALL_WORDS.items():
         _LANGUAGES_OF.setdefault(_small_word, []).append(_language)
 _WORD = re.compile(r"[^\W\d_]+")
 
+_TURKISH_LETTER = re.compile("[ğışİ]")
+_OTHER_ALPHABET = re.compile("[əêñňýăţțș]")  # Azerbaijani, Kurdish, Turkmen, Romanian share letters
+_TURKISH_ENDING = re.compile(
+    r"[^\W\d_]{3}(?:[dt][ıiuü]r|mış|miş|muş|müş|nın|nin|nun|nün|nız|niz|nuz|nüz|ları|leri|daki|deki"
+    r"|mak|mek|ıyor|iyor|uyor|üyor|acak|ecek)\b"
+    r"|[^\W\d_]['’](?:n[ıiuü]n|[dt][ae]n?|y[aeıiuü])\b"  # behind a name: Ankara'nın, İzmir'de
+)
+
 
 def language_of(text: str) -> str:
     """The language that a text seems to be in; its script, if that is all there is to see."""
-    return _by_script(text) or _by_small_words(text) or UNDECIDED
+    return _by_script(text) or _by_small_words(text) or _by_endings(text) or UNDECIDED
 
 
 def _by_script(text: str) -> str | None:
@@ -59,7 +69,19 @@ def _by_script(text: str) -> str | None:
 
 
 def _by_small_words(text: str) -> str | None:
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(_lower(text))
     hits = Counter(chain.from_iterable(_LANGUAGES_OF.get(word, ()) for word in words))
     (best, n_best), (_, n_second) = [*hits.most_common(2), (None, 0), (None, 0)][:2]
     return best if n_best > n_second else None
+
+
+def _by_endings(text: str) -> str | None:
+    if not _TURKISH_LETTER.search(text):
+        return None
+    text = _lower(text)
+    is_turkish = _TURKISH_ENDING.search(text) and not _OTHER_ALPHABET.search(text)
+    return "Turkish" if is_turkish else None
+
+
+def _lower(text: str) -> str:
+    return text.replace("İ", "i").lower()  # by itself, lower() puts a dot behind the i: two words

@@ -47,6 +47,7 @@ def near_duplicates(records: Sequence[Record], threshold: float = THRESHOLD) -> 
     Two records are as similar as the less similar of their two halves, prompt and answer: another
     question about the same long article is another task, and so is another answer to a question.
     A near duplicate of a near duplicate is in the same cluster; `similarity` is to the first.
+    Only words are compared: answers that differ in case or indentation alone are near duplicates.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"a similarity is above 0 and at most 1, not {threshold}")
@@ -178,9 +179,6 @@ def _with_pair_number(sets: ShingleSets, chosen: np.ndarray) -> np.ndarray:
     pair = np.repeat(np.arange(len(chosen)), sizes)
     within = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return pair.astype(np.uint64) << _HALF | sets.shingles[begin[pair] + within]
-
-
-# 3. Which pairs to look at: MinHash, in bands.
 
 
 def rows_per_band(threshold: float) -> int:

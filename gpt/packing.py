@@ -146,7 +146,7 @@ def cu_seqlens(documents: Tensor, max_length: int, size: int | None = None) -> T
     changes = changes.flatten()  # (B * T): True at the first token of each run
     places = torch.arange(B * T)
     within = places - torch.where(changes, places, 0).cummax(0).values
-    longest = int(within[documents.flatten() != PADDING].max()) + 1
+    longest = int(torch.where(documents.flatten() == PADDING, -1, within).max()) + 1
     if longest > max_length:
         raise ValueError(f"an example has {longest} tokens, more than max_length, {max_length}")
     begins = places[within % max_length == 0]

@@ -11,6 +11,7 @@ stands on two of them then leaves the training side, and the test stays as it wa
 """
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 
 from gpt.cleaning import Change, Cleaning, clean
@@ -52,6 +53,7 @@ def prepare(readings: dict[str, Reading], settings: Settings, title: str) -> Pre
     changes += dropped
     split = _split_rest(sides, changes, settings)
     records = [record for side in split for record in side]
+    repeated = duplicate_prompts(records)
     return Preparation(
         title=title,
         notes=[note for reading in readings.values() for note in reading.notes],
@@ -61,11 +63,10 @@ def prepare(readings: dict[str, Reading], settings: Settings, title: str) -> Pre
         settings=_told(settings, readings),
         changes=changes,
         duplicate_prompts=[
-            f"{records[d.index].where} asks what {records[d.first].where} asks"
-            for d in duplicate_prompts(records)
+            f"{records[d.index].where} asks what {records[d.first].where} asks" for d in repeated
         ],
         split=split,
-        overlaps=overlaps(split),
+        overlaps=overlaps(split, repeated),
     )
 
 
@@ -106,22 +107,41 @@ def _split_rest(sides: Sides, changes: list[Change], settings: Settings) -> Spli
         raise PrepareError(f"no record is left to train on; dropped by {told}")
     if settings.split == "book":
         return Split(**sides)
-    split = split_by_prompt(
-        sides["train"],
-        val_fraction=0 if "validation" in sides else settings.val_fraction,
-        test_fraction=0 if "test" in sides else settings.test_fraction,
-        seed=settings.seed,
-    )
+    split = split_by_prompt(sides["train"], *shares(settings, sides), settings.seed)
     given = {side: records for side, records in sides.items() if side != "train"}
     return split._replace(**given)
+
+
+def shares(settings: Settings, given: Container[str]) -> tuple[float, float]:
+    """What validation and test get of the records: nothing where the side has files of its own."""
+    val_fraction = 0 if "validation" in given else settings.val_fraction
+    test_fraction = 0 if "test" in given else settings.test_fraction
+    return val_fraction, test_fraction
+
+
+def idle_settings(settings: Settings, given: Container[str]) -> dict[str, str]:
+    """The settings that decide nothing, each with the flags that make it so.
+
+    given: the sides that have files of their own.
+    """
+    if settings.split == "book":
+        idle = dict.fromkeys(("val_fraction", "test_fraction", "seed"), "--split book")
+    else:
+        idle = {"val_fraction": "--val-data"} if "validation" in given else {}
+        idle |= {"test_fraction": "--test-data"} if "test" in given else {}
+        if not any(shares(settings, given)):
+            val = idle.get("val_fraction", "--val-fraction 0")
+            test = idle.get("test_fraction", "--test-fraction 0")
+            idle["seed"] = f"{val} and {test}"
+    if "near-duplicates" not in settings.steps:
+        idle["threshold"] = "--no-near-duplicates"
+    if "lengths" not in settings.steps:
+        idle |= dict.fromkeys(("min_answer", "max_answer"), "--no-lengths")
+    return idle
 
 
 def _told(settings: Settings, sides: dict[str, Reading]) -> dict:
     """The settings that have decided anything."""
     told = asdict(settings) | {"steps": list(settings.steps)}
-    idle = {"threshold"} if "near-duplicates" not in settings.steps else set()
-    if settings.split == "book":
-        idle |= {"val_fraction", "test_fraction", "seed"}
-    idle |= {"val_fraction"} & told.keys() if "validation" in sides else set()
-    idle |= {"test_fraction"} & told.keys() if "test" in sides else set()
+    idle = idle_settings(settings, sides)
     return {name: value for name, value in told.items() if name not in idle}

@@ -12,12 +12,14 @@ Sources: RFC 4180 (CSV).
 """
 
 import csv
+import json
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gpt.json_values import StrictDecoder, read_held_list, read_lines, read_list, read_loose
+from gpt.shapes import KEYS
 from gpt.textfile import MAX_RECORD, NEWLINE, Found, Problem, Text, Unreadable, brief, bytes_of
 
 MAX_ROW_LINES = 10_000  # of one CSV row: a longer one is a quote that was never closed
@@ -26,7 +28,10 @@ MAX_ROW_LINES = 10_000  # of one CSV row: a longer one is a quote that was never
 HOLDERS = ("data", "records", "examples", "instances", "items", "rows", "samples", "train")
 _SCALAR = r'"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*'
 _HOLDER = re.compile(rf'\{{\s*(?:{_SCALAR})*"(?:{"|".join(HOLDERS)})"\s*:\s*\[')
-_LIST_OF_SCALARS = re.compile(r"\[[^\[\]{]*[^\[\]{\s][^\[\]{]*\][ \t]*(?:[\r\n]|\Z)")
+_KEY = re.compile(r'"([^"\\]*)"\s*:')
+_LIST_OF_SCALARS = re.compile(r"\[\s*[^\[\]{\s][^\[\]{]*\][ \t]*(?:[\r\n]|\Z)")
+# The first line of some CSV files names the delimiter, for Excel: sep=;
+_SEP = re.compile(r'"?sep=([^\w"\r\n])"?[ \t]*(?:\r\n?|\n|\Z)', re.IGNORECASE)
 
 
 def read_objects(
@@ -72,7 +77,7 @@ def _records_in(text: Text, path: Path) -> Iterable[Found]:
         return read_lines(text, StrictDecoder())
     if first == "{":
         held = _HOLDER.match(text.window, text.at)
-        if held is None:
+        if held is None or _is_a_record(text, held.end()):
             return read_loose(text, StrictDecoder())
         return read_held_list(text, StrictDecoder(), held.end())
     if not first:
@@ -92,19 +97,38 @@ def _is_one_a_line(text: Text) -> bool:
     return window[text.at : stop].rstrip().endswith("}") and window[after:].lstrip()[:1] == "{"
 
 
+def _is_a_record(text: Text, stop: int) -> bool:
+    """Whether an object with a list in it, up to `stop`, is no holder: it has a pair of its own."""
+    try:
+        keys, _ = json.JSONDecoder().raw_decode(text.window, text.at)
+    except (ValueError, RecursionError):  # not all of it is here: then by what stands before
+        keys = _KEY.findall(text.window, text.at, stop)
+    return all(any(key in keys for key in KEYS[name]) for name in ("instruction", "output"))
+
+
 # ---- tables ---------------------------------------------------------------------------------
 
 
 def _delimiter(text: Text, otherwise: str) -> str:
-    """What separates the names in the header: some spreadsheets write ; for the , of CSV."""
+    """What separates the names in the header: some spreadsheets write ; for the , of CSV.
+
+    A line sep=; that says so is not the header, and is passed over.
+    """
+    if said := _SEP.match(text.window, text.at):
+        text.at = said.end()
+        return said[1]
     stop, _ = text.line_end() or (0, 0)
     header = text.window[text.at : stop]
     return max(",;\t|", key=header.count) if any(c in header for c in ",;\t|") else otherwise
 
 
 def _rows(text: Text, delimiter: str) -> Iterator[Found]:
-    """Each row as a dict by the names in the first; one that does not fit them is a Problem."""
+    """Each row as a dict by the names in the first; one that does not fit them is a Problem.
+
+    Columns at the end without a name, which spreadsheets add, may be there if they are empty.
+    """
     header: list[str] = []
+    n_nameless = 0
     useless, n_useless = "", 0
     for line, row in _lists(text, delimiter):
         if useless:
@@ -114,17 +138,23 @@ def _rows(text: Text, delimiter: str) -> Iterator[Found]:
         elif type(row) is Problem:
             header_line, useless = line, row.message
         elif not header:
-            header = row
+            n_columns = max((n for n, name in enumerate(row, 1) if name.strip()), default=len(row))
+            header, n_nameless = row[:n_columns], len(row) - n_columns
             [(name, n)] = Counter(header).most_common(1)
             if n > 1:
                 header_line, useless = line, f"the header names {brief(name)} twice"
-        elif len(row) == len(header):
-            yield line, dict(zip(header, row, strict=True))
+        elif len(row) == len(header) or _is_padded(row, len(header), n_nameless):
+            yield line, dict(zip(header, row, strict=False))
         else:
             message = f"the header names {len(header)} columns, and this row has {len(row)}"
             yield line, Problem(f"{message}; put quotes round a text that has {delimiter!r} in it")
     if useless:
         yield header_line, Problem(useless, n_useless)
+
+
+def _is_padded(row: list[str], n_columns: int, n_nameless: int) -> bool:
+    surplus = row[n_columns:]
+    return 0 < len(surplus) <= n_nameless and not any(cell.strip() for cell in surplus)
 
 
 Line = tuple[str, str | None]  # of a table; and what is wrong with its bytes
@@ -133,7 +163,7 @@ Line = tuple[str, str | None]  # of a table; and what is wrong with its bytes
 def _lists(text: Text, delimiter: str) -> Iterator[Found]:
     """Rows as lists. A quoted text may hold line breaks: a row is one line or several."""
     csv.field_size_limit(MAX_RECORD)
-    line = 1
+    line = text.line_at(text.at)
     again: deque[Line] = deque()
     while True:
         taken: list[Line] = []

@@ -32,11 +32,12 @@ from gpt.cli import run
 from gpt.errors import UserError
 from gpt.reading import read_objects
 from gpt.shapes import KEYS, ShapeReader, Turn, did_you_mean, kind_of, name_of
-from gpt.textfile import Problem
+from gpt.textfile import Problem, brief
 
 MAX_FAULTS = 100_000  # of one file, which is then another file than its reader thinks
 
-__all__ = ["Fault", "Reading", "Record", "Turn", "load_records", "parse_fields", "read_records"]
+__all__ = ["Fault", "Reading", "Record", "Turn"]
+__all__ += ["load_records", "parse_fields", "plain", "read_records"]
 
 
 class DataError(UserError):
@@ -128,6 +129,13 @@ def read_records(
     ) as bar:
         for path in paths:
             _read_file(path, shapes, reading, bar.update)
+    # First: it may be the cause of all the others. A key that is not there is never just ignored.
+    unseen = shapes.unseen.items() if shapes.seen else ()
+    reading.faults[:0] = [
+        Fault("--fields", 0, f"{name}={plain(key)}, but no record has this key{hint}")
+        for name, key in unseen
+        for hint in [did_you_mean(key, shapes.seen)]
+    ]
     return reading
 
 
@@ -187,11 +195,17 @@ def _note(
         (f"{n:,} " if len(counts) > 1 else "") + f"{name} ({', '.join(merged[name])})"
         for name, n in counts.most_common()
     ]
+    extras = [plain(key) for key in extras[:12]]
     n_records = n_good + n_refused
     note = f"{file}: {n_records:,} record{'s' * (n_records != 1)}"
     note += f", {n_refused:,} of them refused" if n_refused else ""
     note += f", {' and '.join(parts)}" if parts else ""
-    return note + (f"; further keys: {', '.join(extras[:12])}" if extras else "")
+    return note + (f"; further keys: {', '.join(extras)}" if extras else "")
+
+
+def plain(text: str) -> str:
+    """A key or a name from the data, as a terminal may show it: it could hold an escape code."""
+    return text if text.isprintable() and len(text) <= 40 else brief(text)
 
 
 def parse_fields(text: str) -> dict[str, str]:

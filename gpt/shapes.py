@@ -13,6 +13,7 @@ Sources: Taori et al., "Alpaca" (2023); OpenAI's fine-tuning guide; the files of
 and databricks-dolly-15k as they are.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
@@ -44,7 +45,12 @@ _SHAPES = (
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
 _KINDS |= {int: "a number", float: "a number", type(None): "null"}
 
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+_CAPITAL_WITHIN = re.compile(r"(?<=[a-z])(?=[A-Z])")  # contextId
+_NO_SLIPS = ("content", "contents")  # words of their own, one letter away from "context"
+
 Keys = dict[str, tuple[str, ...]]
+Group = tuple[str, ...]  # keys that belong together: a pair, or one alone
 
 
 class Turn(NamedTuple):
@@ -65,6 +71,7 @@ class Layout(NamedTuple):
     output: str | None = None
     problems: tuple[str, ...] = ()
     used: tuple[str, ...] = ()  # the keys above, in this order
+    rivals: tuple[tuple[Group, ...], ...] = ()  # groups of which only one may hold text
 
 
 class ShapeReader:
@@ -78,6 +85,8 @@ class ShapeReader:
         self._keys = KEYS | {name: (key,) for name, key in fields.items()}
         self._need_answers = need_answers
         self._layouts: dict[tuple[str, ...], Layout] = {}
+        self.unseen = dict(fields)  # those of `fields` that no object has had yet
+        self.seen: dict[str, None] = {}  # keys that objects have; enough of them for a hint
 
     def layout(self, value: dict) -> Layout:
         there = tuple(value)
@@ -86,13 +95,22 @@ class ShapeReader:
             if len(self._layouts) > 1000:  # no two objects are alike: nothing is gained
                 self._layouts.clear()
             layout = self._layouts[there] = _layout_of(there, self._keys, self._need_answers)
+            self.unseen = {name: key for name, key in self.unseen.items() if key not in value}
+            if len(self.seen) < 1000:
+                self.seen |= dict.fromkeys(there)
         if layout.messages and value[layout.messages] is None:  # a column that others need
             return self.layout({key: value[key] for key in value if key != layout.messages})
+        for groups in layout.rivals:
+            full = [group for group in groups if not any(_is_blank(value[key]) for key in group)]
+            kept = full or groups[:1]
+            if len(kept) == 1:  # the others are columns that other records need
+                left_out = {key for group in groups if group not in kept for key in group}
+                return self.layout({key: value[key] for key in value if key not in left_out})
         return layout
 
     def turns(self, value: dict, layout: Layout, problems: list[str]) -> tuple[Turn, ...]:
         """The conversation in an object. What is wrong with it is added to `problems`."""
-        system_key, messages, instruction, input_key, output, wrong_keys, _ = layout
+        system_key, messages, instruction, input_key, output, wrong_keys, *_ = layout
         problems += wrong_keys
         turns = []
         if system_key and (text := _optional(value, system_key, problems)):
@@ -114,29 +132,76 @@ def _layout_of(there: tuple[str, ...], keys: Keys, need_answers: bool) -> Layout
     """What the keys of an object mean, or why that is not clear."""
     first = {name: next((key for key in row if key in there), None) for name, row in keys.items()}
     system, problems = first["system"], []
+    rivals: list[tuple[Group, ...]] = []
+    optional = ("system",) if first["messages"] else ("input", "system")
     if first["messages"]:
         layout = Layout(system=system, messages=first["messages"])
     else:
-        asked, answered = _pair(there, keys, problems)
+        asked, answered = _pair(there, keys, problems, rivals)
         if not problems and not (asked and (answered or not need_answers)):
             problems.append(_what_is_missing(asked, answered, keys, there))
-        layout = Layout(system, None, asked, first["input"], answered, tuple(problems))
-    return layout._replace(used=tuple(key for key in layout[:5] if key))
+        layout = Layout(system, None, asked, first["input"], answered)
+    for name in optional:
+        candidates = [key for key in keys[name] if key in there]
+        if len(candidates) > 1:
+            problems.append(_which_is(name, candidates))
+            rivals.append(tuple((key,) for key in candidates))
+        elif not candidates:
+            problems += _slips(name, keys, there)
+    used = tuple(key for key in layout[:5] if key)
+    return layout._replace(problems=tuple(problems), used=used, rivals=tuple(rivals))
 
 
-def _pair(there: tuple[str, ...], keys: Keys, problems: list[str]) -> tuple[str | None, str | None]:
+def _pair(
+    there: tuple[str, ...], keys: Keys, problems: list[str], rivals: list[tuple[Group, ...]]
+) -> tuple[str | None, str | None]:
     """The keys of the instruction and of its answer."""
-    for asked, answered in zip(keys["instruction"], keys["output"], strict=False):
-        if asked in there and answered in there:
-            return asked, answered
+    rows = zip(keys["instruction"], keys["output"], strict=False)
+    pairs = [pair for pair in rows if pair[0] in there and pair[1] in there]
+    if len(pairs) > 1:
+        which = " or ".join(f"{asked!r} and {answered!r}" for asked, answered in pairs)
+        problems.append(f"which pair is it, {which}? Say --fields instruction=…,output=…")
+        rivals.append(tuple(pairs))
+    if pairs:
+        return pairs[0]
     pair = []
     for name in ("instruction", "output"):
         candidates = [key for key in keys[name] if key in there]
         pair.append(candidates[0] if candidates else None)
         if len(candidates) > 1:
-            which = " or ".join(map(repr, candidates))
-            problems.append(f"which is the {name}, {which}? Say --fields {name}=…")
+            problems.append(_which_is(name, candidates))
     return pair[0], pair[1]
+
+
+def _which_is(name: str, candidates: list[str]) -> str:
+    return f"which is the {name}, {' or '.join(map(repr, candidates))}? Say --fields {name}=…"
+
+
+def _slips(name: str, keys: Keys, there: tuple[str, ...]) -> list[str]:
+    """Keys so close to one that may be left out that its text would be lost without a word."""
+    known = {key for row in keys.values() for key in row}
+    return [
+        f"{brief(key)} is no key we know: did you mean {wanted!r}? --fields {name}={key} takes it "
+        "for that; if it is something else, rename it"
+        for key in there
+        if key.isprintable() and len(key) <= 40 and key not in known
+        for wanted in [next((wanted for wanted in keys[name] if _is_slip(key, wanted)), None)]
+        if wanted
+    ]
+
+
+def _is_slip(key: str, wanted: str) -> bool:
+    """inptu, Input, inputs; but not context_id or input_2, which say more than a key of ours."""
+    words, wanted_words = _words(key), _words(wanted)
+    if words == wanted_words:
+        return True
+    if wanted_words < words or key.casefold() in _NO_SLIPS:
+        return False
+    return bool(get_close_matches(wanted.casefold(), [key.casefold()], n=1, cutoff=0.8))
+
+
+def _words(key: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(_CAPITAL_WITHIN.sub("_", key))}
 
 
 def _what_is_missing(
@@ -158,9 +223,9 @@ def _what_is_missing(
 
 
 def did_you_mean(name: str, others: Iterable[str]) -> str:
-    likely = [other for other in islice(others, 100) if len(other) <= 40]
-    close = get_close_matches(name, likely, n=1, cutoff=0.7)
-    return f"; there is {brief(close[0])}: did you mean that?" if close else ""
+    likely = {other.casefold(): other for other in islice(others, 100) if len(other) <= 40}
+    close = get_close_matches(name.casefold(), likely, n=1, cutoff=0.7)
+    return f"; there is {brief(likely[close[0]])}: did you mean that?" if close else ""
 
 
 def name_of(keys: tuple[str, ...]) -> str:
@@ -218,6 +283,9 @@ def _turn(n: int, entry: object, problems: list[str]) -> Turn:
         text = ""
         if speaker != "system":
             problems.append(f"turn {n}: {text_key!r} is empty")
+    for call in ("tool_calls", "function_call"):
+        if entry.get(call):
+            problems.append(f"turn {n}: {call!r} is not supported: it would not be learnt")
     if entry.get("weight", 1) not in (1, None):
         problems.append(f"turn {n}: a 'weight' other than 1 is not supported: it would be learnt")
     return Turn(speaker, text)
@@ -265,6 +333,10 @@ def _optional(value: dict, key: str, problems: list[str]) -> str:
     if text is not None:
         problems.append(f"{key!r} must be text, or null, not {kind_of(text)}")
     return ""
+
+
+def _is_blank(text: object) -> bool:
+    return text is None or (type(text) is str and (not text or text.isspace()))
 
 
 def kind_of(value: object) -> str:

@@ -18,15 +18,16 @@ look at what it holds: `split_as_book` does the same, for whoever wants to compa
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gpt.cli import run
-from gpt.duplicates import fingerprint, groups_of_prompts, prompt_key
+from gpt.duplicates import Duplicate, duplicate_prompts, fingerprint, groups_of_prompts
 from gpt.errors import UserError
 from gpt.records import Record, Turn
 
 SIDES = ("train", "validation", "test")
+NO_CATEGORY = "(none)"
 
 
 class SplitError(UserError):
@@ -66,9 +67,9 @@ def split_by_prompt(
     A side has its share to the record, rounded, unless large groups make that impossible: a group
     that does not fit into what is left of a side goes to train.
     """
-    _check_fractions(val_fraction, test_fraction)
-    groups = groups_of_prompts(records)
-    groups.sort(key=lambda group: _place(records[group[0]], seed))
+    check_fractions(val_fraction, test_fraction)
+    by_prompt = groups_of_prompts(records)
+    groups = [by_prompt[prompt] for prompt in sorted(by_prompt, key=lambda p: _place(p, seed))]
     side_of = ["train"] * len(records)
     n_given = {"test": 0, "validation": 0}
     n_seen = 0  # records so far: what one category's share loses by rounding, the next one gains
@@ -91,27 +92,26 @@ def split_as_book(records: Sequence[Record]) -> Split:
     return _as_split(records, sides)
 
 
-def overlaps(split: Split) -> list[Overlap]:
-    """Every record of validation and test whose prompt an earlier side has."""
-    seen: dict[bytes, tuple[str, Record]] = {}
-    found = []
-    for side, records in zip(SIDES, split, strict=True):
-        prompts = [(prompt_key(record), record) for record in records]
-        found += [
-            Overlap(side, record, *seen[prompt]) for prompt, record in prompts if prompt in seen
-        ]
-        for prompt, record in prompts:
-            seen.setdefault(prompt, (side, record))
-    return found
+def overlaps(split: Split, repeated: Iterable[Duplicate] | None = None) -> list[Overlap]:
+    """Every record of validation and test whose prompt an earlier side has.
+
+    repeated: the `duplicate_prompts` of the three sides in a row, where they are known already.
+    """
+    rows = [(side, record) for side, of_it in zip(SIDES, split, strict=True) for record in of_it]
+    if repeated is None:
+        repeated = duplicate_prompts([record for _, record in rows])
+    pairs = [rows[d.index] + rows[d.first] for d in sorted(repeated)]
+    return [Overlap(*pair) for pair in pairs if pair[0] != pair[2]]  # on two different sides
 
 
 def category_of(record: Record) -> str:
-    """The `category` that the record's file gives it, "" for none."""
+    """The `category` that the record's file gives it; null and "" are none."""
     category = record.extra.get("category")
-    return "" if category is None else str(category)
+    return NO_CATEGORY if category in (None, "") else str(category)
 
 
-def _check_fractions(val_fraction: float, test_fraction: float) -> None:
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Raise a SplitError unless both are shares that leave a part to train on."""
     for name, fraction in (("validation", val_fraction), ("test", test_fraction)):
         if not 0 <= fraction < 1:  # also refuses NaN
             raise SplitError(f"the {name} fraction must be at least 0 and below 1, not {fraction}")
@@ -122,9 +122,9 @@ def _check_fractions(val_fraction: float, test_fraction: float) -> None:
         )
 
 
-def _place(record: Record, seed: int) -> bytes:
+def _place(prompt: bytes, seed: int) -> bytes:
     """Where a prompt stands in the queue: random, and the same for ever for one seed."""
-    return fingerprint(f"{seed} {prompt_key(record).hex()}")
+    return fingerprint(f"{seed} {prompt.hex()}")
 
 
 def _by_category(records: Sequence[Record], groups: list[list[int]]) -> list[list[list[int]]]:

@@ -206,7 +206,8 @@ class Template:
 
     def prompt_ids(self, tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[int]:
         """For generation: all that stands before the answer to the user's last turn."""
-        assert turns[-1].role == "user", "a prompt ends with a turn of the user's"
+        if turns[-1].role != "user":
+            raise ValueError("a prompt ends with a turn of the user's")
         encoder = Encoder(tokenizer)
         encoder.add(self.segments(turns))
         return encoder.ids.tolist()
@@ -233,7 +234,7 @@ def _check_piece(name: str, text: object) -> None:
     for slot in _SLOTS:
         n, needed = text.count(f"{{{slot}}}"), int(slot == name)
         if n != needed:
-            raise TemplateError(f"{name} holds {{{slot}}} {n} times, and must {needed} times")
+            raise TemplateError(f"{name} holds {{{slot}}} {n} times, where {needed} is right")
     if END_TEXT in text:
         raise TemplateError(f"{name} holds {END_TEXT}: leave it out, the code ends each answer")
     try:

@@ -52,6 +52,13 @@ def alternate(rounds: int, *ways: Callable[[], object]) -> list[float]:
     return [median(spent[1:]) for spent in times]
 
 
+def output_of(command: list[str]) -> str:
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        raise UserError(f"a process of the benchmark failed:\n{ended.stderr.strip()}")
+    return ended.stdout
+
+
 # ---- loading --------------------------------------------------------------------------------
 
 # Run by a process of its own: how much its memory grew at most while a model was loaded.
@@ -79,7 +86,7 @@ print(peak - before)
 
 def peak_of(way: str, folder: Path) -> int:
     command = [sys.executable, "-c", PEAK, str(ROOT), way, str(folder)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return int(output_of(command))
 
 
 def bench_loading(rounds: int, folder: Path, _: Path | None) -> list[Row]:
@@ -202,22 +209,40 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
+# Common words, of which made-up sentences have about as many tokens as real ones.
+COMMON_WORDS = """
+the of and to in is that it was for on are as with they at be this have from or had by
+hot but some what there we can out other were all your when up use word how said an each she which
+do their time if will way about many then them would write like so these her long make thing see
+him two has look more day could go come did my sound no most number who over know water than call
+first people may down side been now find any new work part take get place made live where after
+back little only round man year came show every good me give our under name very through just form
+much great think say help low line before turn cause same mean differ move right boy old too does
+tell sentence set three want air well also play small end put home read hand port large spell add
+even land here must big high such follow act why ask men change went light kind off need house
+picture try us again animal point mother world near build self earth father head stand own page
+should country found answer school grow study still learn plant cover food sun four thought let
+keep eye never last door between city tree cross since hard start might story saw far sea draw left
+late run while press close night real life few stop open seem together next white children begin
+got walk example ease paper often always music those both mark book letter until mile river car
+feet care second group carry took rain eat room friend began idea fish mountain north once base
+hear horse cut sure watch colour face wood main"""
+
+
 def write_records(path: Path, n: int) -> list[str]:
-    """Records as long as Alpaca's, of this repository's own words; returns all of their texts."""
-    words = " ".join(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("gpt/*.py"))).split()
-    rng = np.random.default_rng(0)
-    texts = []
+    """Records as long as Alpaca's, always the same; returns all of their texts."""
+    rng, common, texts = np.random.default_rng(0), COMMON_WORDS.split(), []
     with path.open("w", encoding="utf-8") as file:
         for i in range(n):
-            lengths = (rng.lognormal([2.3, 1.6, 3.3], [0.4, 0.7, 0.9])).astype(int) + 1
+            lengths = rng.lognormal([2.3, 1.6, 3.3], [0.4, 0.7, 0.9]).astype(int) + 1
             lengths[1] *= rng.random() < 0.4  # two in five have an input, as Alpaca's
-            starts = rng.integers(len(words) - 2000, size=3)
-            instruction, given, output = (
-                " ".join(words[start : start + length])
-                for start, length in zip(starts, lengths, strict=True)
-            )
-            texts += [instruction, given, output]
-            row = {"instruction": instruction, "input": given, "output": output}
+            words = [common[k] for k in rng.integers(len(common), size=min(lengths.sum(), 600))]
+            row = {}
+            for key, length in zip(("instruction", "input", "output"), lengths, strict=True):
+                taken, words = words[:length], words[length:]
+                row[key] = " ".join(taken).capitalize() + "." * bool(taken)
+            row["output"] = row["output"] or "Yes."
+            texts += row.values()
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(row))
         file.write("\n]\n")
     return texts
@@ -225,8 +250,7 @@ def write_records(path: Path, n: int) -> list[str]:
 
 def read_in_a_process(vocabulary: Path, data: Path) -> tuple[float, float]:
     command = [sys.executable, "-c", READ, str(ROOT), str(vocabulary), str(data)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    seconds, memory = map(float, printed.split())
+    seconds, memory = map(float, output_of(command).split())
     return seconds, memory
 
 

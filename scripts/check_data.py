@@ -14,15 +14,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without being installed
 
 from gpt.cli import ArgumentParser, run
-from gpt.records import Reading, parse_fields, read_records
+from gpt.records import Reading, parse_fields, plain, read_records
 
 
 def main() -> None:
     args = parse_arguments()
     fields = parse_fields(args.fields) if args.fields else None
     reading = read_records(args.files, fields, need_answers=not args.no_answers)
-    # A fault may quote any character of the data, and a terminal may not know it.
-    sys.stdout.reconfigure(errors="backslashreplace")
     print_reading(reading, len(args.files))
     sys.exit(1 if reading.faults else 0)
 
@@ -57,9 +55,10 @@ def print_reading(reading: Reading, n_files: int) -> None:
         f"{counted(n_files, 'file')}, {counted(reading.n_records, 'record')}, {n_good:,} good, "
         f"{counted(n_faults, 'fault') if n_faults else 'no faults'}"
     )
-    categories = Counter(str(record.extra.get("category", "")) for record in reading.records)
+    values = (record.extra.get("category") for record in reading.records)
+    categories = Counter("" if value is None else str(value) for value in values)
     if len(categories) > 1:
-        shown = [f"{name or '(none)'} {n:,}" for name, n in categories.most_common(20)]
+        shown = [f"{plain(name) or '(none)'} {n:,}" for name, n in categories.most_common(20)]
         more = f", … of {len(categories):,}" if len(categories) > 20 else ""
         print(f"by category: {', '.join(shown)}{more}")
 

@@ -44,7 +44,7 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every character
     print(inspecting.as_text(title, rows, summary, use_color(args.color), width))
     if args.html:
-        write_page(args.html, inspecting.as_html(title, rows, summary))
+        write_page(args.html, inspecting.as_html(title, rows, summary), args.files)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -90,7 +90,9 @@ def use_color(choice: str) -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def write_page(path: Path, page: str) -> None:
+def write_page(path: Path, page: str, inputs: list[Path]) -> None:
+    if path.suffix.lower() not in (".html", ".htm") or path.resolve() in map(Path.resolve, inputs):
+        raise UserError(f"{path}: not written: a page's name ends in .html, and is not the data's")
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

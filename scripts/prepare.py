@@ -16,11 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without being installed
 
 from gpt.cli import ArgumentParser, run
-from gpt.datacard import ALL_STEPS, FILES, Preparation, write_prepared
+from gpt.datacard import ALL_STEPS, FILES, Preparation, holds_preparation, write_prepared
 from gpt.files import replacing_folder
-from gpt.preparing import PrepareError, Settings, prepare
+from gpt.preparing import PrepareError, Settings, idle_settings, prepare, shares
 from gpt.records import Reading, parse_fields, read_records
-from gpt.splitting import SIDES
+from gpt.splitting import SIDES, SplitError, check_fractions
 
 
 def main() -> None:
@@ -30,8 +30,7 @@ def main() -> None:
     readings = read_sides(args)
     for note in (note for reading in readings.values() for note in reading.notes):
         print(note)
-    settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings)})
-    done = prepare(readings, settings, title=args.out.resolve().name)
+    done = prepare(readings, settings_of(args), title=args.out.resolve().name)
     done.settings.update(files_of(args))
     try:
         with replacing_folder(args.out, replaces=FILES.__contains__) as folder:
@@ -39,6 +38,12 @@ def main() -> None:
     except OSError as error:
         raise PrepareError(f"{args.out}: not written: {error}") from error
     print_summary(done, args.out)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """What the flags say; the default of Settings where they say nothing."""
+    flags = {f.name: getattr(args, f.name) for f in fields(Settings)}
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
 
 
 def read_sides(args: argparse.Namespace) -> dict[str, Reading]:
@@ -70,8 +75,15 @@ def refuse_to_overwrite(args: argparse.Namespace) -> None:
     out: Path = args.out
     if out.exists() and not out.is_dir():
         raise PrepareError(f"{out}: is a file, not a folder: give another --out")
-    if out.is_dir() and any(out.iterdir()) and not args.overwrite:
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if there and not args.overwrite:
         raise PrepareError(f"{out}: is not empty: give another --out, or --overwrite")
+    if there and not holds_preparation(out):  # its README.md is somebody's, and not ours to replace
+        shown = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
+        raise PrepareError(
+            f"{out}: --overwrite replaces an earlier preparation, and what is there is none "
+            f"(it holds {shown}): give another --out"
+        )
     replaced = {(out / name).resolve() for name in FILES}
     for path in (*args.files, *(args.val_data or ()), *(args.test_data or ())):
         if path.resolve() in replaced:
@@ -101,7 +113,7 @@ def print_summary(done: Preparation, out: Path) -> None:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(__doc__)
     of_all = "the side's share of the records"
-    in_characters = "of the answer, in characters (%(default)s)"
+    in_characters = "of the answer, in characters"
     near = "from which similarity on two records are near duplicates"
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="JSON, JSONL, CSV or TSV, or .gz of it")
@@ -118,49 +130,60 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--val-fraction",
         type=float,
         metavar="X",
-        help=f"{of_all} (%(default)s)",
+        help=f"{of_all} ({Settings.val_fraction})",
     )
     add(
         "--test-fraction",
         type=float,
         metavar="X",
-        help=f"{of_all} (%(default)s)",
+        help=f"{of_all} ({Settings.test_fraction})",
     )
     add(
         "--seed",
         type=int,
         metavar="N",
-        help="another one, another split (%(default)s)",
+        help=f"another one, another split ({Settings.seed})",
     )
     add("--val-data", nargs="+", type=Path, metavar="FILE", help="validation, from its own files")
     add("--test-data", nargs="+", type=Path, metavar="FILE", help="test, from its own files")
     add("--tokenizer", type=Path, metavar="FOLDER", help="of a model: lengths in tokens")
-    add("--min-answer", type=int, metavar="N", help=in_characters)
-    add("--max-answer", type=int, metavar="N", help=in_characters)
+    add("--min-answer", type=int, metavar="N", help=f"{in_characters} ({Settings.min_answer})")
+    add("--max-answer", type=int, metavar="N", help=f"{in_characters} ({Settings.max_answer})")
     add(
         "--threshold",
         type=float,
         metavar="X",
-        help=f"{near} (%(default)s)",
+        help=f"{near} ({Settings.threshold})",
     )
     steps = parser.add_argument_group("steps, each of which --no-… leaves out")
     for step, what in ALL_STEPS.items():
         switch = argparse.BooleanOptionalAction
         steps.add_argument(f"--{step}", action=switch, default=True, help=what)
-    defaults = {f.name: f.default for f in fields(Settings) if f.name != "steps"}
-    parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
-    if not 0 < args.threshold <= 1:
-        parser.error(f"--threshold must be above 0 and at most 1, not {args.threshold}")
-    if not 1 <= args.min_answer <= args.max_answer:
-        parser.error("--min-answer must be at least 1, and at most --max-answer")
-    if args.split == "book":
-        for name in ("val_data", "test_data", "val_fraction", "test_fraction", "seed"):
-            if getattr(args, name) != parser.get_default(name):
-                flag = "--" + name.replace("_", "-")
-                parser.error(f"{flag} means nothing to --split book, which cuts by place alone")
     args.steps = tuple(step for step in ALL_STEPS if getattr(args, step.replace("-", "_")))
+    refuse_bad_settings(parser, args)
     return args
+
+
+def refuse_bad_settings(parser: ArgumentParser, args: argparse.Namespace) -> None:
+    """End with code 2 where a setting is impossible, or would be passed over in silence."""
+    files_of_side = {"validation": args.val_data, "test": args.test_data}
+    given = {side for side, files in files_of_side.items() if files}
+    settings = settings_of(args)
+    idle = idle_settings(settings, given)
+    if args.split == "book":
+        idle |= {"val_data": "--split book", "test_data": "--split book"}
+    for name, why in idle.items():
+        if getattr(args, name) is not None:  # defaults are None here: somebody has said it
+            parser.error(f"--{name.replace('_', '-')} means nothing beside {why}")
+    if not 0 < settings.threshold <= 1:
+        parser.error(f"--threshold must be above 0 and at most 1, not {settings.threshold}")
+    if not 1 <= settings.min_answer <= settings.max_answer:
+        parser.error("--min-answer must be at least 1, and at most --max-answer")
+    try:
+        check_fractions(*shares(settings, given))
+    except SplitError as error:
+        parser.error(f"--val-fraction, --test-fraction: {error}")
 
 
 if __name__ == "__main__":

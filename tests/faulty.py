@@ -213,6 +213,30 @@ case("comma-at-end.json", f"[\n{one(1)},\n]", "comma before the closing", line=3
 case("two-commas.json", f"[\n{one(1)},\n,{one(2)}]", "no record before", line=3, n_good=2, n_bad=0)
 case("not-closed.json", a_list(one(1), end="\n"), "not closed", line=3, n_good=1, n_bad=0)
 case("cut.json", a_list(one(1), one(2))[:-15], "not valid JSON", line=3, n_good=1)
+cut_answer = '{"instruction": "a", "output": "He said "}'
+for n, rest in enumerate((', and left"}', ' and left"}', ', "and", left"}', '} and left"}')):
+    case(
+        f"cut-answer-{n}.json",
+        f"[{cut_answer}{rest},{one(2)}]",
+        "record before it, of line 1, may have been cut short",
+        line=1,
+        n_good=1,
+    )
+case(
+    "cut-answer.json",
+    a_list(one(1), cut_answer + ', and left"}', one(3)),
+    "record before it, of line 3",
+    line=3,
+    n_good=2,
+)
+case(
+    "cut-answer-held.json",
+    f'{{"data": [{cut_answer}, and left"}},{one(2)}]}}',
+    "cut short",
+    line=1,
+    n_good=1,
+)
+case("text-between.json", a_list(one(1), '"b"', one(2)), "this is a text", line=3, n_good=2)
 case("two-lists.json", f"[{one(1)}]\n[{one(2)}]", "behind the closing", line=2, n_good=2, n_bad=0)
 case("tail.json", f"[{one(1)}]\n\nend", "behind the closing", line=3, n_good=1, n_faults=2)
 case("loose-with-commas.json", f"{one(1)},\n{one(2)}", "no list round", line=1, n_good=2, n_bad=0)
@@ -282,7 +306,22 @@ case(
     n_bad=2,
     n_faults=2,
 )
-case("two-a-line.jsonl", lines(one(1) + one(2), one(3)), "more on this line", line=1, n_good=1)
+case(
+    "two-a-line.jsonl",
+    lines(one(1) + one(2), one(3)),
+    "more on this line",
+    line=1,
+    n_good=1,
+    n_bad=2,
+)
+case(
+    "four-a-line.jsonl",
+    lines(one(1) + one(2, a=[{}]) + ", " + one(3) + one(4)[:-3], one(5)),
+    "more on this line",
+    line=1,
+    n_good=1,
+    n_bad=4,
+)
 case("comma.jsonl", lines(one(1) + ",", one(2)), "more on this line", line=1, n_good=1)
 case("words.jsonl", lines(one(1), "see below", "", one(2)), "expecting value", line=2, n_good=2)
 case("broken-in-json.json", lines(one(1), one(2)[:-2], one(3)), "not valid", line=2, n_good=2)
@@ -312,6 +351,16 @@ case(
     n_faults=2,
 )
 case("empty-cell.csv", b'instruction,output\n"a\nb",\nc,d\n', "'output' is empty", line=2, n_good=1)
+case("sep.csv", b"sep=;\r\ninstruction;output\r\na;b\r\nc;\r\n", "is empty", line=4, n_good=1)
+case(
+    "nameless-column.csv",
+    b"instruction,output,,\na,b,,\nc,d,,e\nf,g,,,\n",
+    "2 columns, and this row has 4",
+    line=3,
+    n_good=1,
+    n_bad=2,
+    n_faults=2,
+)
 case("no-header.csv", b"Add.,2\nSubtract.,0\n", "no shape known", line=2)
 case(
     "json-in-a-cell.csv",
@@ -327,6 +376,39 @@ case("no-instruction.json", a_list(one(1, instruction=...)), "'instruction' is m
 case("misspelt.json", a_list(one(1, output=..., outptu="2")), "'outptu': did you mean", line=2)
 case(
     "capitals.json", a_list('{"Instruction": "a", "Output": "b"}'), "'Instruction': did you", line=2
+)
+for slip in ("inptu", "Input", "inputs", "imput", "INPUT", "contex", "sytem", "System-Prompt"):
+    case(
+        f"slip-{slip}.json",
+        a_list(one(1, **{slip: "He go."})),
+        f"'{slip}' is no key we know: did you mean '.*--fields (input|system)={slip} ",
+        line=2,
+    )
+case(
+    "slip-beside-turns.json",
+    a_list(turns(USER, ANSWER)[:-1] + ', "sistem": "a"}'),
+    "mean 'system'",
+    line=2,
+)
+case("shouted.json", a_list('{"INSTRUCTION": "a", "OUTPUT": "b"}'), "'INSTRUCTION': did", line=2)
+case("half-shouted.json", a_list(one(1, output=..., OUTPUT="2")), "'OUTPUT': did you", line=2)
+case(
+    "two-inputs.json",
+    a_list(one(1, input="a", context="b")),
+    "which is the input, 'input' or 'context'.*--fields input=",
+    line=2,
+)
+case(
+    "two-systems.json",
+    a_list(turns(USER, ANSWER)[:-1] + ', "system": "a", "system_prompt": "b"}'),
+    "which is the system, 'system' or 'system_prompt'",
+    line=2,
+)
+case(
+    "two-pairs.json",
+    a_list(one(1, prompt="Add.", completion="3")),
+    "which pair is it, 'instruction' and 'output' or 'prompt' and 'completion'.*--fields",
+    line=2,
 )
 case("misspelt-list.json", a_list('{"mesages": []}'), "'messages' is missing.*'mesages'", line=2)
 case(
@@ -417,6 +499,13 @@ case(
     "turn 2: a 'weight' other than 1",
     line=2,
 )
+for name, value in (("tool_calls", '[{"id": 1}]'), ("function_call", '{"name": "add"}')):
+    case(
+        f"{name}.json",
+        a_list(turns(USER, ANSWER)[:-3] + f', "{name}": {value}}}]}}'),
+        f"turn 2: '{name}' is not supported",
+        line=2,
+    )
 
 # ---- large ----------------------------------------------------------------------------------
 

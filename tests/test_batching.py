@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gpt import batching
 from gpt.batching import Batch, collate, collate_weighted
+from gpt.segments import ANSWER, HEADER, INSTRUCTION, Example
 from tests.tiny import TINY, random_model
 
 E = 96  # TINY's end token, its last id
@@ -229,3 +230,13 @@ def test_all_of_the_books_set_is_collated_as_the_book_does(shared):
         for row, (ids, supervised) in enumerate(step):
             answer = [i for i, s in zip(ids, supervised, strict=True) if s]
             assert targets[row][targets[row] != -100].tolist() == [*answer, end]
+
+
+def test_a_templates_examples_are_taken_as_they_are():
+    parts = np.array([INSTRUCTION, HEADER, ANSWER, ANSWER], np.uint8)
+    example = Example(np.array([5, 6, 7, 8], np.int32), parts)
+    ours = collate([example], pad_id=9)
+    plain = collate([([5, 6, 7, 8], [False, False, True, True])], pad_id=9)
+    assert torch.equal(ours[0], plain[0]) and torch.equal(ours[1], plain[1])
+    weighted = collate_weighted([example], 9, prompt_loss_weight=0.5)
+    assert weighted.weights.tolist() == [[0.5, 1.0, 1.0, 1.0]]

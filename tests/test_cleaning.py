@@ -146,10 +146,19 @@ def test_an_email_address_is_hidden_wherever_it_stands(address):
         "user@localhost",
         "medium.com/@someone.else",
         "A @ B.T",
+        "http://u:p@host.com/x",
+        "postgres://ada:se.cret@db.example.com:5432/a",
+        "git clone https://me@example.com/a.git",
     ],
 )
 def test_an_at_sign_alone_makes_no_email_address(text):
     assert clean_text(text) == text
+
+
+def test_an_address_beside_a_url_is_hidden():
+    text = "http://u:p@host.com/x a@b.co http://x:80/,a@b.co http://x:80,a@b.co"
+    hidden = "http://u:p@host.com/x [EMAIL] http://x:80/,[EMAIL] http://x:80,[EMAIL]"
+    assert hide_emails(text) == hidden
 
 
 # Published examples of the standard's registry and of the countries' central banks.
@@ -220,6 +229,12 @@ PHONES = """
     0532 123 45 67
     0 (212) 123 45 67
     05321234567
+    (0532) 555 01 23
+    (0212)5550123
+    00 90 532 555 01 23
+    0090 532 555 01 23
+    00 90 (212) 555 01 23
+    00905325550123
 """.strip().splitlines()
 
 
@@ -269,6 +284,7 @@ ORDINARY_NUMBERS = """
     GB82 WEST 1234 5698 7654 33, AB12 3456 7890 1234, DE12 is a road
     call(1, 2, 3); f(12345, 67890); recall 911 and 112
     1000-1250 words, pages 300-400, 5.9-6.5, 8-9-9.5, 11200-9.1
+    00 90 45 30 00, 0090, (0532), 00905325550123456, f(0532) 555 01 23 45, 00 10 01 11
     1600 Pennsylvania Avenue NW, Washington, DC 20500-0003
 """.strip().splitlines()
 

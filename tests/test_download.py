@@ -398,20 +398,6 @@ def test_openais_folder_is_copied_with_all_that_it_takes_to_load_it(tmp_path):
 # ---- the disk -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB, to be filled in earnest."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("a small disk can be mounted only by root, on Linux")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_a_disk_too_small_is_told_before_the_weights_are_fetched(
     hub, cache, small_disk, monkeypatch
 ):

@@ -80,7 +80,8 @@ def test_where_the_input_begins_makes_no_other_prompt():
 
 def test_the_opening_question_counts_and_not_who_is_asked_or_how_it_goes_on():
     same = [record("Who?"), record("who?", system="Be brief."), chat("Who?", "He.", "Why?", "So.")]
-    assert groups_of_prompts([*same, chat("Why?", "So.")]) == [[0, 1, 2], [3]]
+    groups = groups_of_prompts([*same, chat("Why?", "So.")])
+    assert [*groups.values()] == [[0, 1, 2], [3]]
 
 
 def test_three_askers_of_one_question_are_two_duplicate_prompts():
@@ -89,11 +90,34 @@ def test_three_askers_of_one_question_are_two_duplicate_prompts():
 
 
 def test_an_exact_duplicate_has_the_same_prompt_and_answer():
-    records = [record("A", "x"), record("A", "y"), record("a", "X"), record("A", "x", system="S")]
+    records = [record("A", "x"), record("A", "y"), record("a", "x"), record("A", "x", system="S")]
     assert exact_duplicates(records) == [Duplicate(2, 0, 1.0)]
     assert (
         exact_duplicates([chat("a", "b", "c", "d"), chat("a", "b"), chat("a", "b", "c", "e")]) == []
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Co", "CO"),
+        ("if a:\n    b\nc", "if a:\n    b\n    c"),
+        ("a b", "a  b"),
+        ("a b", "a\nb"),
+        ("Straße", "Strasse"),
+    ],
+)
+def test_case_and_white_space_inside_make_another_answer(one, other):
+    assert exact_duplicates([record("A", one), record("a ", other)]) == []
+
+
+def test_blanks_at_the_ends_and_ways_of_writing_a_letter_make_no_other_answer():
+    records = [record("A", "café"), record("a", " cafe\u0301\n")]
+    assert exact_duplicates(records) == [Duplicate(1, 0, 1.0)]
+
+
+def test_no_answer_looks_like_two_turns():
+    assert exact_duplicates([chat("a", "b\nuser: c\nassistant: d"), chat("a", "b", "c", "d")]) == []
 
 
 def test_the_published_counts_of_the_books_set(shared):

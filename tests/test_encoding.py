@@ -187,3 +187,11 @@ def test_of_several_inputs_the_longest_is_shortened(bytewise):
     turns = (*turns[:2], Turn("user", "c", "12345"), turns[3])
     assert ids.tolist() == SHORT.encode(bytewise, Record(turns, "", 1, {})).ids.tolist()
     assert parts[-1] == ANSWER
+
+
+def test_an_input_of_which_only_blanks_would_be_left_counts_as_gone(bytewise):
+    record = make(1, "Say", " \n\n  word", "yes")
+    n = len(SHORT.encode(bytewise, record).ids)
+    encode_all([record], bytewise, SHORT, n - 3, "truncate-input")  # " \n\n  w" is left
+    with pytest.raises(OverlongError, match="x.json:1"):
+        encode_all([record], bytewise, SHORT, n - 5, "truncate-input")

@@ -167,7 +167,7 @@ def test_colours_say_nothing_that_is_not_there_without_them(tokenizer):
 def test_below_each_token_are_its_id_and_the_letter_of_its_part(tokenizer):
     examples, rows = shown(tokenizer, ROWS[:1])
     text = as_text("title", rows, Summary.of(examples, 1000), color=False, width=70)
-    below = text.split("\n\n", 2)[2].split("1 examples")[0]
+    below = text.split("\n\n", 2)[2].split("1 example")[0]
     groups = [group.splitlines() for group in below.strip("\n").split("\n\n")]
     ids = [int(id) for group in groups for id in group[1].split()]
     letters = [letter for group in groups for letter in group[2].split()]
@@ -254,6 +254,7 @@ def test_another_template_shows_another_prompt(folder, data):
     [
         (["--template", "alpacca"], 1, "did you mean 'alpaca'"),
         (["--n", "-1"], 2, "--n is how many"),
+        (["--html", "data.json"], 1, "a page's name ends in .html"),
         (["--html", "no/such/folder/x.html"], 1, "not written: No such file or directory"),
         (["--tempalte", "x"], 2, "there is no --tempalte: did you mean --template?"),
     ],

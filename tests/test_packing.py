@@ -210,3 +210,8 @@ def test_fifty_thousand_examples_are_planned_well():
 def test_the_demo_prints_what_pack_computes(capsys):
     packing._demo()
     assert "packed, 6%" in capsys.readouterr().out
+
+
+def test_boundaries_of_a_batch_that_is_all_padding_are_defined():
+    documents = torch.full((1, 6), -1)
+    assert cu_seqlens(documents, max_length=4).tolist() == [0, 4, 6]

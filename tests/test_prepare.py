@@ -6,13 +6,17 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from gpt.datacard import FILES, to_json
+from gpt.duplicates import prompt_key
 from gpt.errors import UserError
 from gpt.languages import language_of
+from gpt.preparing import Settings
 from gpt.records import Record, Turn, load_records
 from scripts import prepare
 
@@ -67,7 +71,7 @@ def dirty_rows():
     rows[3]["instruction"] += " "  # white space
     rows[4]["output"] += " Ask ada@example.com."
     rows += [
-        {"instruction": "What is 1 plus 1?", "output": "it is  2."},  # exact duplicate of line 2
+        {"instruction": "What is 1 plus 1?", "output": "It is 2. "},  # exact duplicate of line 2
         {"instruction": "What is 1 plus 1?", "output": "Two."},  # the same prompt only
         {"instruction": "Say it.", "output": "Say it."},  # echo
         {"instruction": "Say more.", "output": "\u200b"},  # nothing left
@@ -86,7 +90,7 @@ def test_every_step_is_counted_and_every_record_accounted_for(tmp_path, monkeypa
     assert told["records"] == {"in the files": 37, "refused as faulty": 1, "dropped": 4, "kept": 32}
     steps = {name: (step["changed"], step["dropped"]) for name, step in told["steps"].items()}
     assert {name: counts for name, counts in steps.items() if counts != (0, 0)} == {
-        "whitespace": (2, 0),
+        "whitespace": (3, 0),
         "emails": (1, 0),
         "echoes": (0, 1),
         "lengths": (0, 1),
@@ -179,6 +183,59 @@ def test_an_extra_key_never_takes_the_place_of_a_text(tmp_path):
     assert again.extra == {f"original_{k}": extra[k] for k in kept} | {"category": "z"}
 
 
+def test_an_extra_key_that_gets_another_name_takes_no_other_keys_place(tmp_path):
+    turns = (Turn("user", "Ne?"), Turn("assistant", "Bu."))
+    for extra in (
+        {"output": 1, "original_output": 2},
+        {"original_output": 2, "output": 1, "original_original_output": 3},
+    ):
+        out = tmp_path / "b.json"
+        out.write_text(to_json([Record(turns, "a.json", 1, extra)]), encoding="utf-8")
+        (again,) = load_records([out])
+        assert sorted(again.extra.values()) == sorted(extra.values())
+        assert again.extra["original_output"] == 2
+
+
+def test_a_category_that_is_null_blank_or_missing_is_none(tmp_path, monkeypatch):
+    rows = alpaca(10, category=None) + alpaca(10, 10, category="") + alpaca(10, 20)
+    out = tmp_path / "out"
+    run(
+        monkeypatch, write(tmp_path / "a.json", [*rows, *alpaca(9, 30, category="x")]), "--out", out
+    )
+    assert [*report(out)["categories"]] == ["(none)", "x"]
+    assert "| (none) |" in (out / "README.md").read_text(encoding="utf-8")
+    run(monkeypatch, write(tmp_path / "b.json", rows), "--out", tmp_path / "none")
+    card = (tmp_path / "none" / "README.md").read_text(encoding="utf-8")
+    assert "the records have no `category`" in card
+
+
+def test_every_loop_over_the_records_shows_its_progress(tmp_path, monkeypatch):
+    shown = set()
+
+    def bar(*arguments, desc=None, **settings):
+        assert settings["delay"] == 2 and settings["disable"] is None
+        shown.add(desc or arguments[1])
+        return tqdm(*arguments, **settings)
+
+    for module in ("cleaning", "duplicates", "near_duplicates", "datacard", "records"):
+        monkeypatch.setattr(f"gpt.{module}.tqdm", bar)
+    run(monkeypatch, write(tmp_path / "a.json", alpaca(40)), "--out", tmp_path / "out")
+    assert shown >= {"reading", "cleaning", "duplicates", "shingles", "prompts", "to JSON"}
+    assert shown >= {"lengths", "languages"}
+
+
+def test_a_prompt_is_normalized_once_to_split_and_once_to_count(tmp_path, monkeypatch):
+    asked = []
+
+    def counted(record):
+        asked.append(record)
+        return prompt_key(record)
+
+    monkeypatch.setattr("gpt.duplicates.prompt_key", counted)
+    run(monkeypatch, write(tmp_path / "a.json", alpaca(40)), "--out", tmp_path / "out")
+    assert len(asked) == 2 * 40
+
+
 def test_several_files_of_several_formats_and_other_names_of_keys(tmp_path, monkeypatch):
     with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(
@@ -252,16 +309,40 @@ def test_a_folder_that_is_not_empty_stays_as_it_is_without_overwrite(tmp_path, m
     (out / "mine.txt").write_text("mine", encoding="utf-8")
     assert "--overwrite" in refused(monkeypatch, data, "--out", out)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_overwrite_replaces_a_preparation_and_keeps_what_else_is_there(tmp_path, monkeypatch):
+    data = write(tmp_path / "a.json", alpaca(20))
+    out = tmp_path / "out"
+    run(monkeypatch, data, "--out", out)
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
     run(monkeypatch, data, "--out", out, "--overwrite")
     assert (out / "mine.txt").read_text(encoding="utf-8") == "mine"
     run(monkeypatch, write(tmp_path / "b.json", alpaca(2)), "--out", out, "--overwrite")
     assert not (out / "test.json").exists()  # of the earlier preparation, and not of this one
 
 
+@pytest.mark.parametrize("report", [None, "{}", "[]", "no JSON", '{"settings": {}, "sides": {}}'])
+def test_overwrite_replaces_nothing_but_an_earlier_preparation(tmp_path, monkeypatch, report):
+    data = write(tmp_path / "a.json", alpaca(20))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("precious", encoding="utf-8")
+    if report:
+        (out / "report.json").write_text(report, encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    message = refused(monkeypatch, data, "--out", out, "--overwrite")
+    assert "it holds README.md" in message
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_files_that_are_read_are_never_replaced(tmp_path, monkeypatch):
-    data = write(tmp_path / "train.json", alpaca(20))
-    assert "would be replaced" in refused(monkeypatch, data, "--out", tmp_path, "--overwrite")
-    assert read(data) == alpaca(20)
+    out = tmp_path / "out"
+    run(monkeypatch, write(tmp_path / "a.json", alpaca(20)), "--out", out)
+    before = read(out / "train.json")
+    message = refused(monkeypatch, out / "train.json", "--out", out, "--overwrite")
+    assert "would be replaced" in message
+    assert read(out / "train.json") == before
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, monkeypatch):
@@ -301,6 +382,11 @@ def test_a_set_of_which_nothing_is_left_is_refused(tmp_path, monkeypatch):
         ["--split", "random"],
         ["--split", "book", "--test-data", "b.json"],
         ["--split", "book", "--seed", "3"],
+        ["--val-fraction", "1"],
+        ["--val-fraction", "-0.1"],
+        ["--test-fraction", "nan"],
+        ["--val-fraction", "0.5", "--test-fraction", "0.5"],
+        ["--test-fraction", "0.95"],  # with the default of the other
         ["--no-everything"],
         ["--thresh", "0.7"],
     ],
@@ -309,6 +395,45 @@ def test_bad_usage_ends_with_code_2(tmp_path, monkeypatch, flags):
     with pytest.raises(SystemExit) as end:
         run(monkeypatch, "a.json", "--out", tmp_path / "out", *flags)
     assert end.value.code == 2
+
+
+IGNORED = """
+    --val-fraction 0.4 beside --val-data f.json
+    --val-fraction 0.05 beside --val-data f.json
+    --test-fraction 0.4 beside --test-data f.json
+    --threshold 0.3 beside --no-near-duplicates
+    --min-answer 500 beside --no-lengths
+    --max-answer 500 beside --no-lengths
+    --seed 0 beside --split book
+    --seed 3 beside --val-data f.json --test-fraction 0
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("flags", [flags.strip() for flags in IGNORED])
+def test_a_flag_that_would_be_ignored_is_refused(tmp_path, monkeypatch, capsys, flags):
+    flag, value, _, *others = flags.split()
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, "a.json", "--out", tmp_path / "out", *others, flag, value)
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert all(name in message for name in (flag, *others) if name.startswith("--"))
+
+
+def test_a_fraction_is_not_added_to_a_default_that_decides_nothing():
+    flags = ["a.json", "--out", "out", "--val-data", "b.json", "--test-fraction", "0.96"]
+    assert prepare.parse_arguments(flags).test_fraction == 0.96
+
+
+def test_only_settings_that_decide_something_are_told(tmp_path, monkeypatch):
+    data = write(tmp_path / "a.json", alpaca(20))
+    test = write(tmp_path / "b.json", alpaca(5, start=50))
+    run(monkeypatch, data, "--out", tmp_path / "all")
+    assert report(tmp_path / "all")["settings"].keys() == {f.name for f in fields(Settings)}
+    off = ("--no-lengths", "--no-near-duplicates", "--val-fraction", "0", "--test-data", test)
+    run(monkeypatch, data, "--out", tmp_path / "few", *off)
+    assert report(tmp_path / "few")["settings"].keys() == {
+        *("steps", "split", "val_fraction", "test_data")
+    }
 
 
 def test_help_comes_at_once_and_a_mistake_has_no_traceback(tmp_path):
@@ -351,6 +476,17 @@ def test_names_from_the_data_do_not_break_the_tables(tmp_path, monkeypatch):
     [
         ("What is the capital of France?", "English"),
         ("Türkiye'nin başkenti neresidir ve bu şehir ne kadar büyük?", "Turkish"),
+        ("Türkiye'nin başkenti neresidir?", "Turkish"),
+        ("Işık hızı kaçtır?", "Turkish"),
+        ("Aşağıdaki cümleyi düzeltin.", "Turkish"),
+        ("İstanbul'da hava", "Turkish"),
+        ("Who is Recep Tayyip Erdoğan?", "English"),
+        ("Compare Atatürk and Kılıçdaroğlu's policies", "English"),
+        ("Describe Iğdır, Diyarbakır, Beşiktaş", "undecided"),
+        ("Popular singers, singular Ağrı, smaller Şırnak", "undecided"),
+        ("Azərbaycanın paytaxtı haradır?", "undecided"),
+        ("Paytexta Tirkiyeyê kîjan bajar, başnin", "undecided"),
+        ("İle başla", "Turkish"),
         ("Was ist die Hauptstadt von Frankreich?", "German"),
         ("Quelle est la capitale de la France et pour qui?", "French"),
         ("¿Cuál es la capital de España y qué más es?", "Spanish"),

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -214,10 +215,95 @@ def test_other_names_by_a_mapping(tmp_path):
     assert r.turns == (Turn("user", "Topla.", "2 ve 2"), Turn("assistant", "4"))
     assert r.extra == {"output": "x"}
     assert "as --fields says (talimat, girdi, cevap)" in read_records([path], fields).notes[0]
-    [fault] = read_records([write(tmp_path, "b.csv", "talimat;cevab\na;b\n")], fields).faults
+    [*_, fault] = read_records([write(tmp_path, "b.csv", "talimat;cevab\na;b\n")], fields).faults
     assert "'cevap' is missing; there is 'cevab': did you mean that?" in fault.message
-    path = write(tmp_path, "c.json", a_list(turns(USER, ANSWER, key="messages")))
-    assert load_records([path], fields), "a mapping of pairs leaves conversations alone"
+    other = write(tmp_path, "c.json", a_list(turns(USER, ANSWER, key="messages")))
+    assert len(load_records([path, other], fields)) == 2, "conversations are left alone"
+
+
+def test_a_mapping_to_a_key_that_no_record_has_is_a_fault_that_skip_bad_does_not_skip(tmp_path):
+    path = write(tmp_path, "a.jsonl", lines(one(1), one(2, girdi="x")))
+    other = write(tmp_path, "b.jsonl", lines(one(1)))
+    assert not read_records([other, path], {"input": "girdi"}).faults
+    reading = read_records([path, other], {"input": "grdi", "system": "rol"})
+    assert [str(fault) for fault in reading.faults[:2]] == [
+        "--fields: input=grdi, but no record has this key; there is 'girdi': did you mean that?",
+        "--fields: system=rol, but no record has this key",
+    ]
+    with pytest.raises(DataError, match="input=grdi"):
+        load_records([path, other], {"input": "grdi"}, skip_bad=True)
+    assert "--fields" not in str(read_records([tmp_path / "absent"], {"input": "grdi"}).faults)
+
+
+ORDINARY = "id index category source output_2 intent context_id contextId input_2 input_ids input2"
+ORDINARY += " inputText content text items import outputs system_id n_inputs title label language"
+
+
+def test_ordinary_further_keys_are_no_slips(tmp_path):
+    extra = dict.fromkeys(ORDINARY.split(), "x")
+    [r] = load_records([write(tmp_path, "a.jsonl", one(1, **extra))])
+    assert r.extra == extra
+
+
+def test_a_slip_is_used_when_the_mapping_says_so(tmp_path):
+    path = write(tmp_path, "a.jsonl", one(1, Input="x"))
+    [r] = load_records([path], {"input": "Input"})
+    assert r.turns[0].input == "x"
+
+
+def test_of_two_keys_for_one_field_that_with_text_counts(tmp_path):
+    path = write(
+        tmp_path,
+        "a.jsonl",
+        lines(
+            one(1, input="", context="x"),
+            one(1, input="x", context=None),
+            one(1, input="x", prompt="", completion=""),
+            one(1, context="x", instruction="", output=None, question="Add 1 and 1.", answer="2"),
+        ),
+    )
+    assert {r.turns for r in load_records([path])} == {
+        (Turn("user", "Add 1 and 1.", "x"), Turn("assistant", "2"))
+    }
+    both = one(1, prompt="Add.", completion="3", input="a", context="b")
+    names = {"instruction": "prompt", "output": "completion", "input": "context"}
+    [r] = load_records([write(tmp_path, "b.jsonl", both)], names)
+    assert r.turns == (Turn("user", "Add.", "b"), Turn("assistant", "3"))
+    empty = one(1, output="", prompt="", completion="")
+    [fault] = read_records([write(tmp_path, "c.jsonl", empty)]).faults
+    assert fault.message == "'output' is empty"
+
+
+@pytest.mark.parametrize("key", ["items", "examples"])
+def test_a_record_with_a_list_of_its_own_holds_no_records(tmp_path, key):
+    for value in (json.loads(one(1)) | {key: [{"a": 1}]}, {key: [{"a": 1}]} | json.loads(one(1))):
+        [r] = load_records([write(tmp_path, "a.json", json.dumps(value))])
+        assert r.extra == {key: [{"a": 1}]}
+
+
+def test_what_excel_adds_to_a_table_is_no_data(tmp_path):
+    for newline, sep in itertools.product(("\n", "\r\n", "\r"), ("sep=;", '"sep=;"', "SEP=;")):
+        table = f"{sep}\ninstruction;output;;\nAdd 1, and 1.;2;;\nAdd.;3;; \n"
+        for name in ("a.csv", "a.txt"):
+            path = write(tmp_path, name, b"\xef\xbb\xbf" + table.replace("\n", newline).encode())
+            records = load_records([path])
+            assert [(r.line, r.turns[1].text, r.extra) for r in records] == [
+                (3, "2", {}),
+                (4, "3", {}),
+            ]
+
+
+def test_a_list_that_is_never_closed_is_not_searched_over_and_over(tmp_path):
+    path = write(tmp_path, "a.jsonl", '["' + "a" * 200_000)
+    start = time.perf_counter()
+    assert len(read_records([path]).faults) == 1
+    assert time.perf_counter() - start < 1
+
+
+def test_a_list_of_numbers_behind_a_record_is_not_kept(tmp_path):
+    path = write(tmp_path, "a.json", f"[{one(1)}{', 1' * 300}]")
+    reading = read_records([path])
+    assert (len(reading.records), len(reading.faults), reading.n_records) == (1, 300, 301)
 
 
 def test_a_mapping_knows_the_usual_names_for_ours():
@@ -441,7 +527,7 @@ def test_damaged_files_give_records_or_faults(tmp_path_factory, file):
     assert records or faults
     if path.suffix == ".jsonl" and not any(fault.line == 0 for fault in faults):
         text = path.read_bytes().decode("utf-8", "replace")
-        assert n_records == sum(1 for line in re.split(r"\r\n?|\n", text) if line.strip(" \t"))
+        assert n_records >= sum(1 for line in re.split(r"\r\n?|\n", text) if line.strip(" \t"))
 
 
 @settings(max_examples=100)
@@ -512,6 +598,16 @@ def test_check_data_ends_with_0_for_good_data_and_counts_categories(tmp_path):
     *_, summary, categories = done.stdout.splitlines()
     assert summary == "1 file, 6 records, 6 good, no faults"
     assert categories == "by category: a 3, b 2, (none) 1"
+
+
+def test_check_data_shows_no_control_characters_of_the_data(tmp_path):
+    made = [one(1, category="\x1b[31m\n"), one(2, **{"\x1b[2J": 1}), one(3, category=None)]
+    done = run("scripts/check_data.py", write(tmp_path, "a.jsonl", lines(*made)))
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    *_, note, _, categories = done.stdout.splitlines()
+    assert note.endswith(r"further keys: category, '\x1b[2J'")
+    assert categories == r"by category: (none) 2, '\x1b[31m\n' 1"
 
 
 def test_check_data_takes_a_mapping_and_bare_prompts(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.duplicates import prompt_key
+from gpt.duplicates import duplicate_prompts, prompt_key
 from gpt.records import Record, Turn, load_records
 from gpt.splitting import SIDES, Overlap, SplitError, overlaps, split_as_book, split_by_prompt
 
@@ -167,6 +167,11 @@ def test_an_overlap_of_validation_and_test_counts_too():
         "x.json:8 (test) asks what x.json:7 (validation) asks",
         "x.json:9 (test) asks what x.json:7 (validation) asks",
     ]
+
+
+def test_overlaps_are_the_same_from_duplicates_that_are_known(shared):
+    split = split_as_book(load_records([shared / "datasets" / "book-1100.json"]))
+    assert overlaps(split, duplicate_prompts([*chain(*split)])) == overlaps(split) != []
 
 
 def test_the_published_leaks_of_the_books_split_and_none_of_ours(shared):

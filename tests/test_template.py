@@ -362,8 +362,8 @@ def test_ones_own_from_json_and_toml(tmp_path):
         ({"response": None}, "response must be a text"),
         ({"instruction": ["x"]}, "instruction must be a text"),
         ({"instruction": "Do:\n"}, r"instruction holds \{instruction\} 0 times"),
-        ({"instruction": "{instruction}{instruction}"}, "2 times, and must 1"),
-        ({"preamble": "{system}"}, r"preamble holds \{system\} 1 times, and must 0"),
+        ({"instruction": "{instruction}{instruction}"}, "2 times, where 1 is right"),
+        ({"preamble": "{system}"}, r"preamble holds \{system\} 1 times, where 0 is right"),
         ({"response": f"{END_TEXT}A:\n"}, "leave it out, the code ends each answer"),
         ({"response": "A:\ud800\n"}, "surrogate"),
         *(
