@@ -18,9 +18,10 @@ the files of ShareGPT and of databricks-dolly-15k as they are.
 """
 
 import contextlib
+import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -124,9 +125,12 @@ def read_records(
     n_bytes = sum(path.stat().st_size for path in paths if path.is_file())
     reading = Reading()
     # Shown after two seconds, and only to a person: disable=None is "unless stderr is a terminal".
-    with tqdm(
-        total=n_bytes or None, desc="reading", unit="B", unit_scale=True, delay=2, disable=None
-    ) as bar:
+    with (
+        tqdm(
+            total=n_bytes or None, desc="reading", unit="B", unit_scale=True, delay=2, disable=None
+        ) as bar,
+        _no_search_for_garbage(),
+    ):
         for path in paths:
             _read_file(path, shapes, reading, bar.update)
     # First: it may be the cause of all the others. A key that is not there is never just ignored.
@@ -137,6 +141,20 @@ def read_records(
         for hint in [did_you_mean(key, shapes.seen)]
     ]
     return reading
+
+
+@contextlib.contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Records are never garbage, and Python would look through all of them again and again as they
+    grow in number: a third of the time that reading takes.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _read_file(
