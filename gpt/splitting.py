@@ -39,9 +39,6 @@ class Split(NamedTuple):
     validation: list[Record]  # what says when to stop, and which settings are better
     test: list[Record]  # what is looked at once, at the end
 
-    def empty_sides(self) -> list[str]:
-        return [side for side, records in zip(SIDES, self, strict=True) if not records]
-
 
 class Overlap(NamedTuple):
     """A prompt that stands on two sides."""
@@ -77,6 +74,7 @@ def split_by_prompt(
         n_seen += sum(map(len, of_category))
         for side, fraction in (("test", test_fraction), ("validation", val_fraction)):
             room = math.floor(n_seen * fraction + 0.5) - n_given[side]
+            room = min(room, n_seen - 1 - sum(n_given.values()))  # rounding leaves one to train
             taken, of_category = _take(of_category, room)
             n_given[side] += len(taken)
             for index in taken:

@@ -51,6 +51,7 @@ from gpt.segments import (
 )
 from gpt.tokenizer import END as END_TEXT
 from gpt.tokenizer import Tokenizer, learn_merges, tiny_vocabulary
+from gpt.vocabulary import GPT2_SETTINGS
 
 
 class TemplateError(UserError):
@@ -148,9 +149,11 @@ class Template:
         """
         files = vocabulary | {"template.json": _json(self.to_dict())}
         files.pop("chat_template.jinja", None)
-        if settings := vocabulary.get("tokenizer_config.json"):  # only a model with a vocabulary
+        if vocabulary:
+            given = vocabulary.get("tokenizer_config.json")
+            settings = json.loads(given) if given else GPT2_SETTINGS
             chat = {"chat_template": self.chat_template()}
-            files["tokenizer_config.json"] = _json(json.loads(settings) | chat)
+            files["tokenizer_config.json"] = _json(settings | chat)
         return files
 
     def save(self, folder: str | Path) -> None:

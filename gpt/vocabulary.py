@@ -34,6 +34,8 @@ VOCABULARY_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("template.json", "chat_template.jinja"),
 )
+GPT2_SETTINGS = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
+GPT2_SETTINGS |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
 _OPENAI_NAMES = {"vocab.json": "encoder.json", "merges.txt": "vocab.bpe"}
 _ID_LIMIT = 2**24  # far above any vocabulary: an id is a row of the model's embedding
 
@@ -61,9 +63,7 @@ def read_vocabulary(folder: str | Path) -> dict[str, bytes]:
             files = vocabulary_files(ids, merges) | files
         except TokenizerError:
             pass  # told to whoever makes a Tokenizer of these files; the weights load without one
-    config = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
-    config |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
-    files.setdefault("tokenizer_config.json", json.dumps(config, indent=2).encode() + b"\n")
+    files.setdefault("tokenizer_config.json", json.dumps(GPT2_SETTINGS, indent=2).encode() + b"\n")
     return files
 
 

@@ -23,6 +23,8 @@ from gpt import weights
 from gpt.config import GPTConfig
 from gpt.errors import UserError
 from gpt.model import GPT
+from gpt.records import Turn
+from gpt.template import BUILT_IN, Template
 from gpt.tensor_files import WeightsError, open_tensors
 from gpt.tokenizer import Tokenizer, learn_merges, tiny_vocabulary
 from gpt.weights import load_model, save_model
@@ -241,6 +243,24 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_model_that_was_there(small
         save_model(big, home)
     assert_same_weights(load_model(home), random_model())
     assert os.listdir(small_disk) == ["model"]
+
+
+def test_the_template_travels_with_the_weights_from_save_to_save(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is the reference")
+    tokenizer = Tokenizer(tiny_vocabulary(learn_merges("the tide", 3)))
+    sizes = {"n_ctx": 8, "n_layer": 1, "n_head": 1, "n_embd": 4, "end_id": tokenizer.end_id}
+    model = random_model(GPTConfig(vocab_size=tokenizer.n_vocab, **sizes))
+    template = BUILT_IN["phi3"]
+    model.vocabulary = template.add_to(tokenizer.files)
+    save_model(model, tmp_path / "tuned")
+    save_model(load_model(tmp_path / "tuned"), tmp_path / "again")
+    for folder in (tmp_path / "tuned", tmp_path / "again"):
+        assert Template.load(folder).hash == template.hash
+        library = transformers.AutoTokenizer.from_pretrained(folder)
+        asked = [{"role": "user", "content": "the tide"}]
+        text = library.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+        prompt = template.prompt_ids(tokenizer, [Turn("user", "the tide")])
+        assert text == tokenizer.decode(prompt)
 
 
 def test_an_end_that_only_the_vocabulary_knows_is_taken_from_it(tmp_path):
