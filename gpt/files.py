@@ -54,8 +54,8 @@ def replacing_folder(folder: Path, replaces: Callable[[str], bool]) -> Iterator[
     try:
         yield new
         for path in new.iterdir():
-            _force_to_disk(path)
-        _force_to_disk(new)
+            force_to_disk(path)
+        force_to_disk(new)
         if folder.is_dir():
             shutil.copymode(folder, new)  # who may read it is not ours to change
             folder.rename(old)
@@ -65,8 +65,21 @@ def replacing_folder(folder: Path, replaces: Callable[[str], bool]) -> Iterator[
             old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
         raise
-    _force_to_disk(folder.parent)
+    force_to_disk(folder.parent)
     _empty_into(old, folder, replaces)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give a file new content: readers, and whoever comes after a kill, find the old or the new."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_bytes(data)
+        force_to_disk(new)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    force_to_disk(path.parent)
 
 
 def _beside(folder: Path, what: str) -> Path:
@@ -98,7 +111,7 @@ def _empty_into(old: Path, folder: Path, replaces: Callable[[str], bool]) -> Non
     old.rmdir()
 
 
-def _force_to_disk(path: Path) -> None:
+def force_to_disk(path: Path) -> None:
     """Come back only when the disk has it: a rename may otherwise arrive before the content."""
     if path.is_dir() and os.name == "nt":
         return  # Windows keeps directories in order by itself, and opens none of them

@@ -25,6 +25,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gpt.cli import run
 from gpt.config import GPTConfig
@@ -169,6 +170,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = {}
+        self.recompute = False  # activation checkpointing: see `hidden`
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
@@ -222,7 +224,11 @@ class GPT(nn.Module):
 
         x = self.drop(self.wte(ids) + self.wpe(positions))  # (B, T, C)
         for block in self.h:
-            x = block(x, mask, cache)
+            if self.recompute and torch.is_grad_enabled():
+                # What a block computes inside is forgotten, and computed again on the way back.
+                x = checkpoint(block, x, mask, cache, use_reentrant=False)
+            else:
+                x = block(x, mask, cache)
         if cache is not None:
             cache.length += T
         return self.ln_f(x)  # (B, T, C)

@@ -274,11 +274,11 @@ def learn_merges(text: str, n: int) -> list[tuple[str, str]]:
         if not pairs:
             break
         merges.append(max(pairs, key=lambda pair: (pairs[pair], pair)))  # equals: by the alphabet
-        words = [_join_all(word, *merges[-1]) for word in words]
+        words = [join_all(word, *merges[-1]) for word in words]
     return merges
 
 
-def _join_all(word: list[str], a: str, b: str) -> list[str]:
+def join_all(word: list[str], a: str, b: str) -> list[str]:
     joined = []
     for part in word:
         if part == b and joined and joined[-1] == a:

@@ -21,6 +21,7 @@ import math
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -112,6 +113,7 @@ def _without_memory(config: GPTConfig, stored: StoredTensors) -> GPT:
 _PREFIX = "transformer."
 _NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _HEAD = "lm_head.weight"
+_OF_A_RUN = ("training.json", "training.safetensors")  # see checkpoint.py
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -173,11 +175,18 @@ def _refuse_other_head(stored: StoredTensors, wte: Tensor) -> None:
             )
 
 
-def save_model(model: GPT, folder: str | Path) -> None:
+def save_model(
+    model: GPT,
+    folder: str | Path,
+    add: Callable[[Path], None] | None = None,
+    added_bytes: int = 0,
+) -> None:
     """Write a folder that `load_model` and `transformers` open. It is whole, or not there.
 
     The model that `folder` held is replaced as a whole; any other files there stay. What could not
     be loaded again is refused before anything is replaced.
+
+    add: writes `added_bytes` more into the folder, last, before it takes its place.
     """
     model = getattr(model, "_orig_mod", model)  # torch.compile wraps the one that we mean
     folder = Path(folder)
@@ -187,7 +196,8 @@ def save_model(model: GPT, folder: str | Path) -> None:
     generation = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
     try:
         n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
-        _refuse_full_disk(folder, n_bytes + sum(map(len, model.vocabulary.values())))
+        n_bytes += sum(map(len, model.vocabulary.values()))
+        refuse_full_disk(folder, n_bytes + added_bytes)
         with replacing_folder(folder, replaces=_is_of_a_saved_model) as new:
             for name, fields in (("config.json", config), ("generation_config.json", generation)):
                 (new / name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
@@ -196,6 +206,8 @@ def save_model(model: GPT, folder: str | Path) -> None:
             save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
             # The library makes a file that its owner alone may read; as shared as its neighbours.
             shutil.copymode(new / "config.json", new / "model.safetensors")
+            if add is not None:
+                add(new)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: the model was not saved: {first_line(error)}") from error
 
@@ -216,7 +228,8 @@ def _refuse_what_would_not_load(
             raise WeightsError(f"{folder}: the model was not saved: {name} is not all numbers")
 
 
-def _refuse_full_disk(folder: Path, needed: int) -> None:
+def refuse_full_disk(folder: Path, needed: int) -> None:
+    """Raise an OSError that gives both numbers, unless the disk has room."""
     there = next((path for path in folder.absolute().parents if path.is_dir()), folder)
     free = shutil.disk_usage(there).free
     if needed + 65_536 > free:  # names and the small files take some too
@@ -226,7 +239,7 @@ def _refuse_full_disk(folder: Path, needed: int) -> None:
 def _is_of_a_saved_model(name: str) -> bool:
     """What must not stay behind: any of these would be read together with the new weights."""
     weights = re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
-    return bool(weights) or name in (*VOCABULARY_FILES, "encoder.json", "vocab.bpe")
+    return bool(weights) or name in (*VOCABULARY_FILES, *_OF_A_RUN, "encoder.json", "vocab.bpe")
 
 
 def _demo() -> None:

@@ -95,8 +95,8 @@ def test_the_folder_that_one_stands_in_is_not_moved_away(tmp_path, monkeypatch):
 
 def test_all_is_on_the_disk_before_a_rename_makes_it_visible(tmp_path, monkeypatch):
     steps = []
-    force, rename = files._force_to_disk, Path.rename
-    monkeypatch.setattr(files, "_force_to_disk", lambda p: (steps.append(p.name), force(p)))
+    force, rename = files.force_to_disk, Path.rename
+    monkeypatch.setattr(files, "force_to_disk", lambda p: (steps.append(p.name), force(p)))
     monkeypatch.setattr(Path, "rename", lambda p, to: (steps.append("rename"), rename(p, to)))
     save(tmp_path / "model", "new")
     assert sorted(steps[:2]) == ["a.bin", "b.bin"]

@@ -1,0 +1,1 @@
+"""The instructions: what is asked of whom, with which answer, and on which side it stands."""

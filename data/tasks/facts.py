@@ -1,0 +1,138 @@
+"""Instructions that ask for a fact: in many wordings, and from both ends where that has one answer.
+
+The wording decides the form of the answer, always in the same way: who asks for a full sentence
+gets the plain sentence of the relation; everybody else gets the answer alone, without an article.
+"""
+
+from typing import NamedTuple
+
+from data.corpus.lessons import beginning
+from data.corpus.speech import cap
+from data.dice import Dice
+from data.tasks.categories import CATEGORY_OF
+from data.tasks.record import Task
+from data.world.facts import HELD_OUT, Fact
+
+SHORT, SENTENCE, BACK = "short", "sentence", "back"
+
+
+class Wording(NamedTuple):
+    """{q} is a question of the relation's own, {k} what is asked for, {gap} a sentence cut short.
+
+    Number n of the questions is meant by {q0}, {q1} and so on; {Q0} begins with a capital.
+    """
+
+    instruction: str
+    input: str
+    form: str
+    unseen: bool = False  # only validation and test have it
+
+
+_SHORT = (
+    Wording("What is {k}?", "", SHORT),
+    Wording("Name {k}.", "", SHORT),
+    Wording("Tell me {k}.", "", SHORT),
+    Wording("Give {k}.", "", SHORT),
+    Wording("Write down {k}.", "", SHORT),
+    Wording("I want to know {k}.", "", SHORT),
+    Wording("Do you know {k}?", "", SHORT),
+    Wording("Give a short answer: {q0}", "", SHORT),
+    Wording("{Q1} Just the answer, please.", "", SHORT),
+    Wording("Answer the question.", "{Q0}", SHORT),
+    Wording("Give a short answer to this question.", "{Q1}", SHORT),
+    Wording("Complete the sentence.", "{gap} ...", SHORT),
+    Wording("Fill the gap.", "{gap} ...", SHORT),
+    Wording("Please tell me {k}.", "", SHORT, unseen=True),
+    Wording("I would like to hear {k}.", "", SHORT, unseen=True),
+    Wording("Can you tell me {k}?", "", SHORT, unseen=True),
+)
+_SENTENCE = (
+    Wording("Answer in a full sentence: {q0}", "", SENTENCE),
+    Wording("{Q1} Answer in a full sentence.", "", SENTENCE),
+    Wording("{Q0} Please answer in a whole sentence.", "", SENTENCE),
+    Wording("Answer the question in a full sentence.", "{Q0}", SENTENCE),
+    Wording("In a full sentence, {q1}", "", SENTENCE, unseen=True),
+)
+_BACK = (
+    Wording("What is {bk}?", "", BACK),
+    Wording("Name {bk}.", "", BACK),
+    Wording("Tell me {bk}.", "", BACK),
+    Wording("Give a short answer: {b0}", "", BACK),
+    Wording("{B0}", "", BACK),
+    Wording("{B1}", "", BACK),
+    Wording("Answer the question.", "{B0}", BACK),
+    Wording("Please tell me {bk}.", "", BACK, unseen=True),
+)
+
+
+def wordings_of(fact: Fact) -> list[Wording]:
+    """All that fit. Of the relation's own questions the last is kept for validation and test."""
+    last = len(fact.asks) - 1
+    own = [Wording(f"{{Q{i}}}", "", SHORT, unseen=i == last) for i in range(last + 1)]
+    wordings = [*own, *_SHORT, *_SENTENCE]
+    if fact.back_asks:
+        wordings += _BACK
+    fields = _fields(fact)
+    return [w for w in wordings if all(_has(part, fields) for part in (w.instruction, w.input))]
+
+
+def _has(template: str, fields: dict[str, str]) -> bool:
+    names = [part.split("}")[0] for part in template.split("{")[1:]]
+    return all(fields.get(name) for name in names)
+
+
+def _fields(fact: Fact) -> dict[str, str]:
+    fields = {"k": fact.key, "gap": beginning(fact) or "", "bk": ""}
+    for i, question in enumerate(fact.asks):
+        fields |= {f"q{i}": question, f"Q{i}": cap(question)}
+    if fact.back_asks:
+        fields["bk"] = fact.back_key
+    for i, question in enumerate(fact.back_asks):
+        fields |= {f"b{i}": question, f"B{i}": cap(question)}
+    return fields
+
+
+def ask(fact: Fact, wording: Wording) -> Task:
+    fields = _fields(fact)
+    if wording.form == SENTENCE:
+        output = f"{cap(fact.says[0])}."
+    else:
+        output = fact.subject if wording.form == BACK else fact.answer
+    return Task(
+        instruction=wording.instruction.format_map(fields),
+        input=wording.input.format_map(fields),
+        output=output,
+        category=CATEGORY_OF[fact.relation.theme],
+        wording=_name(fact, wording),
+        closed=True,
+        fact=fact.id,
+        held_out=fact.id in HELD_OUT,
+    )
+
+
+def _name(fact: Fact, wording: Wording) -> str:
+    """The template as one would write it for this relation: "Name the capital of {s}."."""
+    relation = fact.relation
+    fields = {"k": relation.key, "bk": relation.back_key, "gap": "{gap}"}
+    for i, question in enumerate(relation.asks):
+        fields |= {f"q{i}": question, f"Q{i}": cap(question)}
+    for i, question in enumerate(relation.back_asks):
+        fields |= {f"b{i}": question, f"B{i}": cap(question)}
+    return f"{wording.instruction} {wording.input}".strip().format_map(fields)
+
+
+def draw(dice: Dice, fact: Fact, n: int, unseen: bool | None) -> list[Task]:
+    """n tasks about a fact in different wordings: mostly short ones, some of each other form.
+
+    unseen: False for training; True for only such wordings as training has not; None for any.
+    """
+    fitting = [w for w in wordings_of(fact) if unseen is None or w.unseen == unseen]
+    drawn: list[Wording] = []
+    while fitting and len(drawn) < n:
+        luck = dice.random()
+        form = SHORT if luck < 0.66 else SENTENCE if luck < 0.84 else BACK
+        of_form = [w for w in fitting if w.form == form] or fitting
+        wording = dice.pick(of_form)
+        fitting.remove(wording)
+        drawn.append(wording)
+    return [ask(fact, wording) for wording in drawn]

@@ -1,0 +1,345 @@
+"""Prompts in, answers out: many at once, each row on its own clock, nothing computed twice.
+
+    prompts ─> longest ─> read: whole prompts in one ─┐
+               first      pass, keys and values into  │
+                          the cache                   ├─> logits ─> choose ─> ended? ─> Generated
+                      ┌─> write: the newest token of ─┘            sampling.py  │ no
+                      │   every row in one pass                                 │
+                      └─────────────────────────────────────────────────────────┘
+
+Each row has a slot of the cache. It writes behind its own last token and looks no further, so rows
+of all lengths share a pass, and none is padded while it writes. When a row ends, the last row moves
+into its slot: those at work always stand side by side, and no pass computes one that has ended.
+Prompts that wait take the places that come free. What all prompts begin with, a template's preamble
+mostly, is read once for all.
+
+A row ends by itself (`stop`), when it has enough tokens (`length`), or when the model's places are
+full (`context`): see rows.py.
+
+    python -m gpt.generate      # greedy, sampled, stopped, streamed; alone and in a batch
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+
+import torch
+from torch import Tensor
+
+from gpt.cli import run
+from gpt.config import GPTConfig
+from gpt.model import GPT
+from gpt.rows import Ending, Generated, Row, checked_prompt, checked_stop
+from gpt.sampling import Draws, GenerateError, Sampling, check, choose, log_probability, penalised
+from gpt.slots import Slots
+from gpt.tokenizer import Tokenizer, tiny_vocabulary
+
+_READ_AT_ONCE = {"cpu": 512}  # tokens of prompts in one pass: more no longer fit its caches
+_HEAD_PART = 1024  # of the vocabulary: 64 rows by 50,257 are 1.4 times as fast in such parts
+
+
+def generate(
+    model: GPT,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    end_id: int | None = None,
+    seed: int = 0,
+    *,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    stop: str | Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
+    logprobs: bool = False,
+    batch_size: int | None = None,
+    use_cache: bool = True,
+    row_numbers: Sequence[int] | None = None,
+    on_text: Callable[[int, str], None] | None = None,
+    on_finished: Callable[[int, Generated], None] | None = None,
+) -> list[Generated]:
+    """Write on from each prompt, a list of ids; one `Generated` for each, in their order.
+
+    temperature, top_k, top_p, min_p, repetition_penalty: see `Sampling`.
+    end_id: the token that ends a row. None: the one that the model's config names, if any; -1: none
+    seed: row i draws from what (seed, i) starts, whatever its neighbours and the batch size are.
+    row_numbers: the i of each row, where it is not its place: with those that its remaining prompts
+        had, a caller that was interrupted gets the answers that they would have had.
+    stop: one or more strings that end a row once its text holds one, however many tokens spell it.
+        `text` is all before the first; `ids` are the tokens that lie before it whole (a token that
+        spells the last of the text and the first of the stop string is not among them).
+    tokenizer: for `stop`, `on_text`, and `Generated.text`.
+    logprobs: fill `Generated.logprobs`, from the model's own logits before any control.
+    batch_size: rows at once. None: as many as serve the device and fit into its memory.
+    use_cache: False computes everything anew for each token: it is there to prove the cache.
+    on_text: is called with a prompt's place and each new piece of its text: whole characters, and
+        no part of a stop string. All pieces of a row are its `text`.
+    on_finished: is called with a prompt's place and its result as soon as that is there.
+    """
+    config = model.config
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    if end_id is not None:
+        one_of = f"below the model's vocab_size ({config.vocab_size}), or -1 for none"
+        check("end_id", end_id, Integral, lambda id: -1 <= id < config.vocab_size, one_of)
+    check("max_new_tokens", max_new_tokens, Integral, lambda n: n >= 0, "a whole number from 0 up")
+    check("seed", seed, Integral, lambda n: n >= 0, "a whole number from 0 up")
+    if batch_size is not None:
+        check("batch_size", batch_size, Integral, lambda n: n >= 1, "a whole number from 1 up")
+    if on_text is not None and tokenizer is None:
+        raise GenerateError("on_text needs a tokenizer: only that knows what ids spell")
+    end_id = config.end_id if end_id is None else end_id
+    stops = checked_stop(stop, tokenizer)
+    ending = Ending(int(max_new_tokens), config.n_ctx, end_id, tokenizer, stops, logprobs)
+    numbers = range(len(prompts)) if row_numbers is None else row_numbers
+    rows = [
+        Row(i, checked_prompt(prompt, i, config.vocab_size), Draws(seed, number))
+        for i, (prompt, number) in enumerate(zip(prompts, numbers, strict=True))
+    ]
+    results: list[Generated | None] = [None] * len(rows)
+
+    def tell(row: Row, reason: str | None) -> None:
+        if on_text is not None and (news := row.news(ending, is_last=reason is not None)):
+            on_text(row.number, news)
+        if reason is not None:
+            results[row.number] = row.result(reason, ending)
+            if on_finished is not None:
+                on_finished(row.number, results[row.number])
+
+    begin = []
+    for row in rows:
+        reason = row.reason_not_to_begin(ending)
+        if reason:
+            tell(row, reason)
+        else:
+            begin.append(row)
+    passes = _Passes(model, begin, sampling, ending, batch_size, use_cache)
+    with evaluating(model):
+        while passes.rows or passes.waiting:
+            for row, reason in passes.next():
+                tell(row, reason)
+    return results
+
+
+class _Passes:
+    """All rows of a call on their way, one pass through the model at a time."""
+
+    def __init__(
+        self,
+        model: GPT,
+        rows: list[Row],
+        sampling: Sampling,
+        ending: Ending,
+        batch_size: int | None,
+        use_cache: bool,
+    ) -> None:
+        self.model, self.sampling, self.ending = model, sampling, ending
+        self.device = model.wte.weight.device
+        # Taken from the end: the longest first, and of equals the first.
+        self.waiting = sorted(rows, key=lambda row: (len(row), -row.number))
+        self.rows: list[Row] = []  # those at work, each in the slot of its place here
+        longest = max(map(len, rows), default=1)
+        max_len = min(longest + ending.max_new_tokens, ending.n_ctx)
+        self.n_slots = min(batch_size or rows_that_fit(model, max_len), len(rows))
+        self.slots = Slots(model.config.n_layer, self.n_slots, max_len) if use_cache else None
+        self.n_read = _READ_AT_ONCE.get(self.device.type, 8192)
+        self.n_shared: int | None = None  # tokens that each slot begins with; None: not yet read
+        self.seen: Tensor | None = None  # (n_slots, V), tokens that the penalty is for
+
+    @torch.inference_mode()
+    def next(self) -> list[tuple[Row, str | None]]:
+        """One pass. Each row of it has a token more, or has ended for the reason beside it."""
+        if self.n_shared is None:
+            self._read_what_all_begin_with()
+        first = self._take_in()
+        if first == len(self.rows):
+            first = 0
+        if self.slots is not None and self.rows[first].ids:
+            hidden = self._write()
+        else:
+            hidden = self._read(first)
+        return self._add_tokens(first, logits_of(self.model, hidden).float())
+
+    # ---- through the model ------------------------------------------------------------------
+
+    def _read_what_all_begin_with(self) -> None:
+        least, greatest = (f(row.prompt for row in self.waiting) for f in (min, max))
+        pairs = zip(least, greatest, strict=False)  # what these two share, all do
+        n = next((i for i, (a, b) in enumerate(pairs) if a != b), len(least))
+        n = min(n, len(self.waiting[0]) - 1)  # each keeps a token of its own to read
+        self.n_shared = n if self.slots is not None and len(self.waiting) > 1 else 0
+        if self.n_shared:
+            self.slots.read(first=0, past=0)
+            self.model.hidden(self._tensor([least[:n]]), cache=self.slots)
+            self.slots.share(n)
+
+    def _take_in(self) -> int:
+        """Rows that wait take free slots, once enough are free; the first slot so taken."""
+        first = len(self.rows)
+        room = min(self.n_slots - first, len(self.waiting))
+        if room >= min(len(self.waiting), max(1, self.n_slots // 8)) > 0:
+            width = len(self.waiting[-1]) - self.n_shared
+            for _ in range(max(1, min(room, self.n_read // width))):
+                self.rows.append(self.waiting.pop())
+        return first
+
+    def _read(self, first: int) -> Tensor:
+        """All tokens of the rows from slot `first` on: (B, C) at the last of each.
+
+        Short rows are filled up behind their end, where no token of theirs looks. What this leaves
+        in the cache is masked until the row writes over it.
+        """
+        rows, past = self.rows[first:], self.n_shared
+        if self.slots is not None:
+            self.slots.read(first, past)
+        ids = self._tensor([(row.prompt + row.ids)[past:] for row in rows])  # (B, T)
+        hidden = self.model.hidden(ids, cache=self.slots)  # (B, T, C)
+        last = torch.tensor([len(row) - past - 1 for row in rows], device=self.device)
+        return hidden[torch.arange(len(rows), device=self.device), last]
+
+    def _write(self) -> Tensor:
+        """The newest token of every row, behind all that it has: (B, C)."""
+        places = [len(row) - 1 for row in self.rows]
+        new = self._tensor([[row.ids[-1] for row in self.rows], places])
+        ids, positions = new[0, :, None], new[1, :, None]  # (B, 1)
+        mask = self.slots.write(new[1], max(places))
+        return self.model.hidden(ids, positions, mask, self.slots)[:, 0]
+
+    def _tensor(self, rows: list[list[int]]) -> Tensor:
+        width = max(map(len, rows))
+        return torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
+
+    # ---- the next tokens --------------------------------------------------------------------
+
+    def _add_tokens(self, first: int, logits: Tensor) -> list[tuple[Row, str | None]]:
+        rows, seen = self.rows[first:], None
+        spelled = self.ending.tokenizer  # a table may have more rows than there are tokens
+        scores = logits if spelled is None else logits[:, : spelled.n_vocab]
+        if self.sampling.repetition_penalty != 1:
+            seen = self._seen(first, logits.size(1))
+            penalty = self.sampling.repetition_penalty
+            scores = penalised(scores, seen[:, : scores.size(1)], penalty)
+        tokens = choose(scores, self.sampling, [row.draws for row in rows])
+        ids = tokens.tolist()
+        if -1 in ids:
+            raise GenerateError(
+                f"prompt {rows[ids.index(-1)].number}: the model's scores are no numbers: its "
+                "weights are broken, or too large for this precision"
+            )
+        if seen is not None:
+            seen[torch.arange(len(rows), device=self.device), tokens] = True
+        if self.ending.logprobs:
+            for row, logprob in zip(rows, log_probability(logits, tokens).tolist(), strict=True):
+                row.logprobs.append(logprob)
+        told = [(row, row.add(id, self.ending)) for row, id in zip(rows, ids, strict=True)]
+        self._leave([slot for slot, (_, reason) in enumerate(told, first) if reason])
+        return told
+
+    def _seen(self, first: int, V: int) -> Tensor:
+        """(B, V): which tokens the rows from slot `first` on have."""
+        if self.seen is None:
+            self.seen = torch.zeros(self.n_slots, V, dtype=torch.bool, device=self.device)
+        for slot, row in enumerate(self.rows[first:], first):
+            if not row.ids:  # new in this slot
+                self.seen[slot] = False
+                self.seen[slot, row.prompt] = True
+        return self.seen[first : len(self.rows)]
+
+    def _leave(self, ended: list[int]) -> None:
+        """The last rows move into the slots of those that ended."""
+        n = len(self.rows) - len(ended)
+        targets = [slot for slot in ended if slot < n]
+        sources = [slot for slot in range(n, len(self.rows)) if slot not in ended]
+        if targets:
+            if self.slots is not None:
+                self.slots.move(sources, targets, max(map(len, self.rows)))
+            if self.seen is not None:
+                self.seen[targets] = self.seen[sources]
+        for source, target in zip(sources, targets, strict=True):
+            self.rows[target] = self.rows[source]
+        del self.rows[n:]
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """No dropout while a text is written; afterwards every part is in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def logits_of(model: GPT, hidden: Tensor) -> Tensor:
+    """(B, C) -> (B, V), as `model.head`; in parts on a CPU, where one product so wide is slow."""
+    head, B = model.wte.weight, len(hidden)
+    if B == 1 or head.device.type != "cpu" or not head.dtype == hidden.dtype == torch.float32:
+        return model.head(hidden)
+    logits = hidden.new_empty(B, len(head))
+    for i in range(0, len(head), _HEAD_PART):
+        part = slice(i, i + _HEAD_PART)
+        torch.mm(hidden, head[part].T, out=logits[:, part])
+    return logits
+
+
+def rows_that_fit(model: GPT, max_len: int) -> int:
+    """How many rows at once: more are faster up to a point, and each takes memory for a cache."""
+    config, weight = model.config, model.wte.weight
+    of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
+    if weight.device.type == "cuda":
+        most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
+    else:
+        most, memory = 128, 2 * 2**30
+    return max(1, min(most, memory // of_a_row))
+
+
+def _knows_by_heart(ids: list[int], V: int) -> GPT:
+    """A model made by hand: the embedding of place t is that of the token that comes after it."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(V, n_ctx=33, n_layer=2, n_head=2, n_embd=64, end_id=ids[-1]))
+    with torch.no_grad():
+        model.wte.weight[sorted(set(ids))] *= 6  # tokens of this text are likelier than others
+        model.wpe.weight[: len(ids) - 1] = 4 * model.wte.weight[ids[1:]]
+    return model
+
+
+def _demo() -> None:
+    tokenizer = Tokenizer(tiny_vocabulary([]))  # no merges: a token is a byte
+    text = "Rows end one by one. 🐈 Bye."
+    model = _knows_by_heart([*tokenizer.encode(text), tokenizer.end_id], tokenizer.n_vocab)
+    prompts = [tokenizer.encode(text[:n]) for n in (1, 14, 5)]
+
+    def show(title: str, prompts: list[list[int]], **settings: object) -> None:
+        print(f"\n{title}")
+        answers = generate(model, prompts, tokenizer=tokenizer, **settings)
+        for a in answers:
+            print(f"  {text[: a.n_prompt]!r:<16} {a.finish_reason:<8} {len(a.ids):>2}  {a.text!r}")
+        others = {**settings, "batch_size": 2}, {**settings, "use_cache": False}
+        same = [generate(model, prompts, tokenizer=tokenizer, **o) == answers for o in others]
+        print("  by twos: {}; without a cache: {}".format(*(("OTHERS", "same")[s] for s in same)))
+
+    print(f"A model that knows one text by heart: {text!r}")
+    print("Of each prompt: why its row ended, how many tokens it wrote, and its text.")
+    show("greedy", prompts, max_new_tokens=30)
+    show("at most 7 tokens", prompts, max_new_tokens=7)
+    show(
+        "until 'one. ' or '🐈', of 5 and 4 tokens", prompts, max_new_tokens=30, stop=["one. ", "🐈"]
+    )
+    show("no end token: on to the end of the context", prompts[1:2], max_new_tokens=99, end_id=-1)
+    show(
+        "temperature 0.8, seed 1: each row draws on its own",
+        [prompts[1]] * 4,
+        max_new_tokens=30,
+        temperature=0.8,
+        seed=1,
+    )
+    print("\nStreamed, in whole characters:", end="")
+    heard = {"on_text": lambda i, piece: print("", repr(piece), end="")}
+    generate(model, [tokenizer.encode(text[:18])], 30, tokenizer=tokenizer, **heard)
+    print()
+
+
+if __name__ == "__main__":
+    run(_demo)

@@ -1,0 +1,164 @@
+"""One optimizer step, and one validation: the arithmetic of training, without the loop around it.
+
+    batches ─> summed loss / the step's tokens ─> backward ─> clip ─> AdamW          learn
+    validation set ─> summed loss ─────────────────────────> mean over its tokens    validate
+
+A step's examples may be computed in several micro-batches, for want of memory. Each adds its part
+to the gradient. As every part is a sum, divided by the tokens of the *whole* step, it is the same
+gradient however the step is cut: 8 at once, 3 and then 5, or one by one. (Averaging the averages
+would not be: the common bug of this place, and one that no loss curve shows.)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt.batching import Batch
+from gpt.dataset import Batches
+from gpt.errors import UserError
+from gpt.hardware import Precision, peak_memory
+from gpt.loss import summed_loss, supervised_rows
+from gpt.model import GPT
+from gpt.optimizer import clip, make_optimizer
+from gpt.ordering import micro_batches
+from gpt.packing import document_mask
+from gpt.settings import TrainSettings
+
+
+class Diverged(UserError):
+    """A gradient that is no number: one step more would make the weights none, either."""
+
+
+class Learned(NamedTuple):
+    loss_sum: float  # over the step's supervised tokens
+    weight_sum: float  # their number, where none of them is a prompt's
+    grad_norm: float  # before it was clipped
+
+
+class Learner:
+    """A model and what changes its weights. The only place where they change."""
+
+    def __init__(
+        self,
+        model: GPT,
+        settings: TrainSettings,
+        device: torch.device,
+        precision: Precision,
+        lr: float,
+        warn: Callable[[str], object] = print,
+    ) -> None:
+        self.model, self.settings, self.device, self.precision = model, settings, device, precision
+        set_dropout(model, settings.dropout)
+        model.recompute = settings.activation_checkpointing
+        self.hidden = Compiled(model.hidden, warn) if settings.compile else model.hidden
+        self.optimizer = make_optimizer(model, settings, lr)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
+        self.model.train()
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The summed loss of a batch that lies on the CPU, as the place and precision have it."""
+        picked = supervised_rows(batch)  # here, and not on a GPU that would have to be waited for
+        batch, picked = self._moved(batch), self._moved(picked)
+        mask = None if batch.documents is None else document_mask(batch.documents)
+        with self.precision.autocast(self.device):
+            return summed_loss(self.model, batch, mask, picked, self.hidden)
+
+    def _moved(self, tensors: NamedTuple) -> NamedTuple:
+        return type(tensors)(
+            *(None if t is None else t.to(self.device, non_blocking=True) for t in tensors)
+        )
+
+    def learn(self, batches: Sequence[Batch], lr: float) -> Learned:
+        """One optimizer step from all of the batches together."""
+        weight_sum = sum(batch.weights.sum(dtype=torch.float64).item() for batch in batches)
+        if weight_sum == 0:
+            return Learned(0.0, 0.0, 0.0)  # nothing to learn from; decay alone is no lesson
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for batch in batches:
+            loss = self.loss_of(batch) / weight_sum
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+        self.scaler.unscale_(self.optimizer)
+        norm = clip(self.model.parameters(), self.settings.clip).item()
+        if not math.isfinite(norm) and not self.scaler.is_enabled():  # which would skip the step
+            raise Diverged(f"the gradient is {norm}, and no step was made with it")
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return Learned(sum(loss.item() for loss in losses) * weight_sum, weight_sum, norm)
+
+    @torch.no_grad()
+    def validate(self, data: Batches, between: Callable[[], object] = lambda: None) -> float:
+        """The mean loss over every supervised token of the set, the same for any batch size.
+
+        Without dropout, and so without a draw from the random generators: training goes on as if
+        nobody had looked. between: called before each batch; what it raises ends the validation.
+        """
+        self.model.eval()
+        loss_sum = weight_sum = 0.0  # Python's, so in double precision
+        try:
+            for indices in validation_batches(data, self.examples_at_once):
+                between()
+                batch = data.batch(indices)
+                loss_sum += self.loss_of(batch).item()
+                weight_sum += batch.weights.sum(dtype=torch.float64).item()
+        finally:
+            self.model.train()
+        return loss_sum / weight_sum
+
+    def peak_memory(self) -> int | None:
+        return peak_memory(self.device)
+
+    @property
+    def examples_at_once(self) -> int:
+        return self.settings.micro_batch_size or self.settings.batch_size
+
+
+def validation_batches(data: Batches, at_once: int) -> list[np.ndarray]:
+    everything = np.arange(len(data.lengths))
+    return micro_batches(everything, data.lengths, by_length=True, max_examples=at_once)
+
+
+def set_dropout(model: GPT, probability: float) -> None:
+    """For this run. The model's configuration keeps what it was trained with before."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
+        elif hasattr(module, "dropout"):  # attention hands its own to the fused kernel
+            module.dropout = probability
+
+
+class Compiled:
+    """A function through torch.compile; without it, after one warning, where that fails.
+
+    It fails at the first call, not where `torch.compile` stands: there is no C++ compiler, or a
+    new shape brings up something that it cannot do. The loss is the same either way.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], warn: Callable[[str], object]) -> None:
+        self.plain, self.warn = function, warn
+        # One program for all batch shapes: with each new length it would compile for a minute.
+        self.compiled: Callable[..., Tensor] | None = torch.compile(function, dynamic=True)
+
+    def __call__(self, *args: Tensor | None) -> Tensor:
+        if self.compiled is not None:
+            try:
+                return self.compiled(*args)
+            except Exception as error:
+                if not _is_of_the_compiler(error):
+                    raise
+                first = (str(error).strip() or repr(error)).splitlines()[0]
+                self.warn(f"--compile: goes on without, as it failed: {first}")
+                self.compiled = None
+        return self.plain(*args)
+
+
+def _is_of_the_compiler(error: BaseException) -> bool:
+    """Its errors share no class, but the packages that they are of."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -1,0 +1,196 @@
+"""What the model is told off for: the cross-entropy of the tokens that it should have written.
+
+    hidden (B, T, C) ─> rows that are supervised (N, C) ─> logits, a chunk at a time ─> one number
+
+At each supervised place the model gives every token of the vocabulary a score, and the loss is
+
+    -log softmax(scores)[target]        how surprised it was by what really came next
+
+`plain_loss` says just that, and is there to be read. It computes scores for all B x T places, of
+which instruction data supervises a quarter: 8 short examples of GPT-2 would fill 180 MB with them,
+most of it for nothing. `summed_loss` is the same number from the supervised places alone, a chunk
+of them at a time, so that no [B, T, V] tensor ever exists; a test holds one to the other.
+
+Both return a **sum** over tokens. The mean is taken once, over all tokens of an optimizer step,
+however it was cut into micro-batches and processes: a mean of means would let a token of a short
+answer count for more than one of a long answer.
+
+    sum(weight x cross-entropy) / sum(weight)       the whole step's, above and below the line
+
+Where nothing is supervised the sum is 0, and still has a graph: `backward()` gives zeros, not NaN.
+
+    python -m gpt.loss          # both forms, a mean of means gone wrong, and what memory they take
+
+Sources: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (2024), for how much
+memory logits take; the gradient of a softmax is in every textbook.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpt.batching import IGNORE_INDEX, Batch, collate_weighted
+from gpt.cli import run
+from gpt.config import GPTConfig
+from gpt.model import GPT
+
+CHUNK_NUMBERS = 2**25  # logits at once: 134 MB in fp32; smaller chunks gain no memory that counts
+
+
+def plain_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """The sum over tokens of weight x cross-entropy, from logits (B, T, V)."""
+    of_each = F.cross_entropy(
+        logits.flatten(0, 1).float(),  # (B * T, V)
+        batch.targets.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="none",
+    )  # (B * T); 0 where the target is -100
+    return (of_each * batch.weights.flatten()).sum()
+
+
+class Supervised(NamedTuple):
+    """The places of a batch that are in the loss. Each tensor is (N)."""
+
+    rows: Tensor  # int64: which of the B * T places
+    targets: Tensor  # int64
+    weights: Tensor  # float32
+
+
+def supervised_rows(batch: Batch) -> Supervised:
+    weights = batch.weights.flatten()
+    rows = weights.nonzero().squeeze(1)
+    return Supervised(rows, batch.targets.flatten()[rows], weights[rows])
+
+
+def summed_loss(
+    model: GPT,
+    batch: Batch,
+    mask: Tensor | None = None,
+    picked: Supervised | None = None,
+    hidden_of: Callable[..., Tensor] | None = None,
+) -> Tensor:
+    """The same from a model, without logits for what is not supervised.
+
+    picked: the batch's `supervised_rows`, where they are known; hidden_of: `model.hidden` compiled.
+    """
+    rows, targets, weights = picked or supervised_rows(batch)
+    hidden = (hidden_of or model.hidden)(batch.inputs, batch.positions, mask)  # (B, T, C)
+    supervised = hidden.flatten(0, 1).index_select(0, rows)  # (N, C)
+    return chunked_loss(supervised, model.wte.weight, targets, weights)
+
+
+def chunked_loss(
+    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk: int | None = None
+) -> Tensor:
+    """sum(weights x cross-entropy(hidden @ head.T, targets)), `chunk` rows at a time.
+
+    hidden (N, C), head (V, C), targets and weights (N). Autograd would keep every chunk's logits
+    for the way back. But the gradient is known on the way out: for logits z and target y it is
+    softmax(z) - onehot(y), times the weight. So it is carried back to `hidden` and `head` at once,
+    and the logits are forgotten: no more arithmetic than the plain form, and one chunk of memory.
+    """
+    if chunk is None:
+        chunk = max(1, CHUNK_NUMBERS // head.size(0))
+    if not torch.is_grad_enabled():  # validation: no way back, nothing to carry
+        return _in_chunks(hidden, head, targets, weights, chunk, None, None)
+    return _ChunkedLoss.apply(hidden, head, targets, weights, chunk)
+
+
+def _in_chunks(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    chunk: int,
+    d_hidden: Tensor | None,
+    d_head: Tensor | None,
+) -> Tensor:
+    """The loss; and into d_hidden and d_head, where they are given, its gradients."""
+    total = torch.zeros((), device=hidden.device)
+    for start in range(0, len(hidden), chunk):
+        part = slice(start, start + chunk)
+        logits = F.linear(hidden[part], head).float()  # (chunk, V)
+        log_sum = logits.logsumexp(1)  # (chunk)
+        of_target = logits.gather(1, targets[part, None]).squeeze(1)
+        total += ((log_sum - of_target) * weights[part]).sum()
+        if d_hidden is None and d_head is None:
+            continue
+        d_logits = logits.sub_(log_sum[:, None]).exp_()  # softmax, in the same memory
+        d_logits[torch.arange(len(d_logits), device=hidden.device), targets[part]] -= 1
+        d_logits = (d_logits * weights[part, None]).to(hidden.dtype)
+        if d_hidden is not None:
+            d_hidden[part] = d_logits @ head.to(hidden.dtype)  # (chunk, C)
+        if d_head is not None:
+            d_head += d_logits.T @ hidden[part]  # (V, C)
+    return total
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, head, targets, weights, chunk):
+        needs_hidden, needs_head, *_ = ctx.needs_input_grad
+        d_hidden = torch.zeros_like(hidden) if needs_hidden else None
+        # The head's gradient grows by every chunk: in fp32, where small terms are not lost.
+        d_head = torch.zeros_like(head, dtype=torch.float32) if needs_head else None
+        ctx.save_for_backward(d_hidden, d_head)
+        ctx.head_dtype = head.dtype
+        return _in_chunks(hidden, head, targets, weights, chunk, d_hidden, d_head)
+
+    @staticmethod
+    def backward(ctx, d_total):
+        d_hidden, d_head = ctx.saved_tensors
+        if d_hidden is not None:
+            d_hidden = d_hidden * d_total.to(d_hidden.dtype)
+        if d_head is not None:
+            d_head = (d_head * d_total).to(ctx.head_dtype)
+        return d_hidden, d_head, None, None, None
+
+
+def _demo() -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, n_ctx=16, n_layer=2, n_head=2, n_embd=16, dropout=0.0))
+    examples = [
+        ([7, 3, 9, 4, 1], [False, False, True, True, True]),
+        ([4, 2], [False, True]),
+        ([8, 6, 5], [False, True, True]),
+    ]
+    batch = collate_weighted(examples, pad_id=0, prompt_loss_weight=0.0)
+    n = int(batch.weights.sum())
+    print(f"three examples, {batch.inputs.numel()} places, {n} of them supervised")
+    plain, used = plain_loss(model(batch.inputs), batch), summed_loss(model, batch)
+    print(f"  sum of cross-entropies, all logits at once:    {plain.item():.6f}")
+    print(f"  from the supervised rows, in chunks:           {used.item():.6f}")
+    print(f"  the mean over the {n} tokens:                    {used.item() / n:.6f}")
+
+    alone = [collate_weighted([example], 0, 0.0) for example in examples]
+    means = [summed_loss(model, b).item() / b.weights.sum().item() for b in alone]
+    print(
+        f"  the mean of the three examples' means:         {sum(means) / 3:.6f}  (another number)"
+    )
+
+    gradients = []
+    for loss in (plain, used):
+        model.zero_grad()
+        (loss / n).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    gap = max((a - b).abs().max().item() for a, b in zip(*gradients, strict=True))
+    print(f"\ngradients of all {len(gradients[0])} parameters agree to {1e-6:.0e}: {gap < 1e-6}")
+
+    nothing = batch._replace(targets=torch.full_like(batch.targets, IGNORE_INDEX))
+    nothing = nothing._replace(weights=torch.zeros_like(batch.weights))
+    loss = summed_loss(model, nothing)
+    model.zero_grad()
+    loss.backward()
+    largest = max(p.grad.abs().max().item() for p in model.parameters())
+    print(f"nothing supervised: loss {loss.item():.1f}, largest gradient {largest:.1f}")
+
+    print("\nlogits of one step of GPT-2 (8 examples of 91 tokens, 13 supervised in each):")
+    for what, rows in (("all places", 8 * 91), ("supervised rows", 8 * 13)):
+        print(f"  {what:<16} {rows:>4} x 50,257 = {rows * 50257 * 4 / 1e6:>4.0f} MB")
+
+
+if __name__ == "__main__":
+    run(_demo)

@@ -1,0 +1,28 @@
+"""What is said when memory runs out: the batch that did it, how much was in use, what helps."""
+
+from gpt.batching import Batch
+from gpt.errors import UserError
+from gpt.learner import Learner
+
+
+class MemoryFault(UserError):
+    """The run does not fit."""
+
+
+def advice(learner: Learner, batch: Batch, what: str) -> str:
+    B, T = batch.inputs.shape
+    peak = learner.peak_memory()
+    used = f", {peak / 1e9:.1f} GB in use at most" if peak else ""
+    settings = learner.settings
+    ways = []
+    if learner.examples_at_once > 1:
+        ways.append(f"--micro-batch-size {max(1, learner.examples_at_once // 2)} (the same run)")
+    if not settings.activation_checkpointing:
+        ways.append("--activation-checkpointing (the same run, a third slower)")
+    is_text = settings.objective == "pretrain"  # cut into rows, of which none is too long
+    ways.append(f"--max-length below {T}{'' if is_text else ' with --overlong drop'}")
+    ways.append("a smaller --model")
+    return (
+        f"out of memory on {learner.device} in {what}, with a batch of {B} x {T} tokens{used}. "
+        f"What helps: {'; '.join(ways[:4])}"
+    )

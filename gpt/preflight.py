@@ -1,0 +1,114 @@
+"""Whether the run would work, tried before it begins: memory, saving, and the accelerator's sums.
+
+    Run ─> the longest micro-batch, there and back ─> the widest validation batch ─> train
+
+A run that dies of memory does so at its largest batch, which a shuffled order may bring after an
+hour. So that batch comes first here, beside as much memory as AdamW will take at its first step.
+(The save that belongs to this is step 0's: the first thing that `train` does.)
+
+On an accelerator, one batch's loss and gradient are also computed on the CPU. A driver or a kernel
+that is wrong makes no noise; its losses look like losses.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from gpt.batching import Batch
+from gpt.errors import UserError
+from gpt.hardware import Precision, is_out_of_memory
+from gpt.learner import Learner, validation_batches
+from gpt.memory import MemoryFault, advice
+from gpt.optimizer import clip
+from gpt.train import Run
+
+# How far an accelerator's loss and gradient norm may be from the CPU's, relatively.
+_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2, "fp16": 1e-2}
+
+
+class DeviceFault(UserError):
+    """An accelerator that computes something else than the CPU."""
+
+
+class Sums(NamedTuple):
+    loss: float
+    grad_norm: float
+
+
+def preflight(run: Run, say: Callable[[str], object]) -> None:
+    """Raise a UserError where the run would fail later. It leaves no trace in what is trained."""
+    learner, train = run.learner, run.data.train
+    at_once = learner.examples_at_once
+    longest = np.argsort(-train.lengths, kind="stable")[:at_once]
+    with torch.random.fork_rng(_devices_of(learner)):
+        check_memory(learner, train.batch(longest), "training")
+        widest = validation_batches(run.data.validation, at_once)[0]
+        check_memory(learner, run.data.validation.batch(widest), "validation")
+        if learner.device.type != "cpu":
+            shortest = train.batch(np.argsort(train.lengths, kind="stable")[:1])
+            here, there = sums_of(learner, shortest), sums_on_cpu(learner, shortest)
+            refuse_other_sums(here, there, learner.precision)
+            say(f"one batch here and on the CPU: loss {here.loss:.4f} and {there.loss:.4f}")
+
+
+def _devices_of(learner: Learner) -> list[int]:
+    return list(range(torch.cuda.device_count())) if learner.device.type == "cuda" else []
+
+
+def check_memory(learner: Learner, batch: Batch, what: str) -> None:
+    """Compute with the batch, and with the optimizer's memory in place; forget the result."""
+    try:
+        if what == "validation":
+            with torch.no_grad():
+                learner.model.eval()
+                learner.loss_of(batch)
+            return
+        trained = [p for p in learner.model.parameters() if p.requires_grad]
+        is_fresh = not learner.optimizer.state
+        moments = [torch.empty_like(p) for p in trained for _ in range(2)] if is_fresh else []
+        learner.loss_of(batch).backward()
+        del moments
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryFault(advice(learner, batch, what)) from None
+    finally:
+        learner.model.train()
+        learner.optimizer.zero_grad(set_to_none=True)
+
+
+# ---- an accelerator against the CPU --------------------------------------------------------
+
+
+def sums_of(learner: Learner, batch: Batch) -> Sums:
+    """Loss and gradient norm of one batch, without dropout."""
+    learner.model.eval()
+    try:
+        loss = learner.loss_of(batch) / batch.weights.sum().item()
+        loss.backward()
+        return Sums(loss.item(), clip(learner.model.parameters(), 0.0).item())
+    finally:
+        learner.optimizer.zero_grad(set_to_none=True)
+        learner.model.train()
+
+
+def sums_on_cpu(learner: Learner, batch: Batch) -> Sums:
+    model = copy.deepcopy(learner.model).cpu()
+    fp32 = Precision("fp32", "the reference")
+    settings = replace(learner.settings, compile=False)
+    return sums_of(Learner(model, settings, torch.device("cpu"), fp32, 0.0), batch)
+
+
+def refuse_other_sums(here: Sums, there: Sums, precision: Precision) -> None:
+    tolerance = _TOLERANCE[precision.name]
+    for what, ours, cpus in zip(("loss", "gradient norm"), here, there, strict=True):
+        if not abs(ours - cpus) <= tolerance * max(abs(cpus), 1e-6):  # not: catches NaN too
+            raise DeviceFault(
+                f"this device computes a {what} of {ours:.6g} in {precision.name} where the CPU "
+                f"has {cpus:.6g}: it may be faulty, or torch's support of it; try --device cpu, "
+                "or --precision fp32"
+            )

@@ -1,0 +1,348 @@
+"""Every setting of a training run: its default, its unit and its reason, on one line each.
+
+    defaults ─> a recipe ─> a TOML file ─> flags ─> checked ─> resolved (no None left) ─> run.json
+
+A setting stands here and nowhere else. `options.py` makes a flag and a line of `--help` from each,
+`train.py` reads them, and a run's folder keeps them. A setting of None is chosen when the run
+begins, from the model, the data or the hardware; the run prints what it chose, and why.
+
+    python -m gpt.settings      # all of them, and what the recipe of the book changes
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import Field, asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from gpt.cli import run
+from gpt.encoding import OVERLONG
+from gpt.errors import UserError
+
+
+class SettingsError(UserError):
+    """A setting that cannot be meant."""
+
+    exit_code = 2  # bad usage, as for a flag that does not exist
+
+
+def _s(default: Any, group: str, help: str, **more: Any) -> Any:
+    """A field with what `options.py` needs to know: its group, its help, its choices, its name."""
+    metadata = {"group": group, "help": help, **more}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_DATA, _RUN, _LEARN = "model and data", "the run", "learning"
+_VAL, _MACHINE, _NEW = "validation and saving", "the machine", "a model from scratch"
+
+# Settings that may differ when a run is resumed: they change no number that it computes.
+MAY_CHANGE = {
+    "out", "resume", "overwrite", "preflight", "save_every", "patience", "respond", "track",
+    "device", "compile", "activation_checkpointing", "micro_batch_size", "threads",
+}  # fmt: skip
+
+
+@dataclass
+class TrainSettings:
+    # The model, and what it learns from.
+    model: str = _s(
+        "checkpoints/mini", _DATA, "a model's folder, a run's (its best/), or a name on the hub",
+        metavar="NAME|FOLDER",
+    )  # fmt: skip
+    data: list[str] = _s(
+        ["data/instructions.json"], _DATA,
+        "instruction data, or a folder of prepare.py's; plain text files to pretrain on",
+        metavar="FILE",
+    )  # fmt: skip
+    objective: str = _s("instruct", _DATA, "what is learnt", choices=("instruct", "pretrain"))
+    template: str | None = _s(
+        None, _DATA, "the prompt format (default: the model's own, or alpaca)", metavar="NAME|FILE"
+    )
+    fields: str | None = _s(
+        None, _DATA, "what your keys are called: instruction=talimat,output=cevap",
+        metavar="NAME=KEY,...",
+    )  # fmt: skip
+    skip_bad: bool = _s(False, _DATA, "go on without faulty records, and count them")
+    overlong: str = _s("error", _DATA, "records that do not fit the context", choices=OVERLONG)
+    max_length: int | None = _s(
+        None, _DATA, "tokens of the longest example (default: the model's context)"
+    )
+    split: str = _s(
+        "prompt", _DATA, "by prompt: none on two sides; book: three slices of the file",
+        choices=("prompt", "book"),
+    )  # fmt: skip
+    val_fraction: float = _s(0.05, _DATA, "share of the records that validation has")
+    test_fraction: float = _s(0.10, _DATA, "share of the records kept for the test")
+    prompt_loss_weight: float = _s(
+        0.0, _DATA, "what a token of the prompt counts in the loss; 1: as much as an answer's"
+    )
+
+    # A new model, in place of a pretrained one.
+    from_scratch: bool = _s(False, _NEW, "random weights; --model gives the vocabulary only")
+    n_layer: int = _s(6, _NEW, "blocks")
+    n_head: int = _s(4, _NEW, "attention heads a block")
+    n_embd: int = _s(256, _NEW, "channels")
+    n_ctx: int = _s(256, _NEW, "tokens that the model sees at once")
+
+    # The run.
+    out: str | None = _s(
+        None, _RUN, "the run's folder (default: checkpoints/MODEL-DATA)", metavar="FOLDER"
+    )
+    recipe: str = _s(
+        "default", _RUN, "book: the settings of the book's chapter 7", choices=("default", "book")
+    )
+    epochs: float = _s(2.0, _RUN, "times that each example is seen; a third already over-fits")
+    max_steps: int | None = _s(None, _RUN, "end after as many optimizer steps, whatever --epochs")
+    seed: int = _s(0, _RUN, "of the order, the dropout and new weights; the split stays the same")
+    resume: bool = _s(False, _RUN, "go on where the run in --out was stopped, or begin it")
+    overwrite: bool = _s(False, _RUN, "replace the run that --out holds")
+    respond: bool = _s(True, _RUN, "answer the test records when training is done")
+    track: str = _s(
+        "none", _RUN, "write the metrics there as well", choices=("none", "tensorboard")
+    )
+
+    # How it learns.
+    batch_size: int = _s(8, _LEARN, "examples an optimizer step: small steps suit small data")
+    lr: float | None = _s(None, _LEARN, "the highest learning rate (default: by the model's width)")
+    schedule: str = _s(
+        "cosine", _LEARN, "of the rate, after warming up", choices=("cosine", "linear", "constant")
+    )
+    warmup: float = _s(
+        0.05, _LEARN, "share of the steps in which the rate rises, as Adam starts blind"
+    )
+    min_lr: float = _s(0.1, _LEARN, "where the schedule ends, as a share of the highest rate")
+    weight_decay: float = _s(0.1, _LEARN, "AdamW's, as GPT-2's successors were trained")
+    decay: str = _s(
+        "matrices", _LEARN, "what decays: biases and norms have no reason to shrink",
+        choices=("matrices", "everything"),
+    )  # fmt: skip
+    beta1: float = _s(0.9, _LEARN, "AdamW's memory of the gradient")
+    beta2: float = _s(0.999, _LEARN, "AdamW's memory of its square: torch's default")
+    eps: float = _s(1e-8, _LEARN, "AdamW's guard against a division by zero: torch's default")
+    clip: float = _s(1.0, _LEARN, "the longest gradient that is let through; 0: no clipping")
+    dropout: float = _s(0.0, _LEARN, "probability: two epochs are too few to need more")
+    order: str = _s(
+        "buckets", _LEARN, "buckets: examples of like lengths share a step, and padding vanishes",
+        choices=("buckets", "shuffled"),
+    )  # fmt: skip
+    drop_last: bool = _s(False, _LEARN, "leave out an epoch's short last step")
+
+    # Validation and saving.
+    validate_every: int | None = _s(
+        None, _VAL, "optimizer steps between validations (default: four an epoch)"
+    )
+    patience: int = _s(0, _VAL, "stop after as many validations without a better one; 0: never")
+    samples: int = _s(3, _VAL, "validation prompts that are answered after each epoch, to look at")
+    save_every: int | None = _s(
+        None, _VAL, "optimizer steps between saves of last/ (default: at each validation)"
+    )
+    log_every: int = _s(1, _VAL, "optimizer steps between lines of metrics.jsonl")
+    preflight: bool = _s(False, _VAL, "only check that the run would work, and end")
+
+    # The machine.
+    device: str = _s("auto", _MACHINE, "auto, cpu, cuda, cuda:1 or mps", metavar="DEVICE")
+    precision: str = _s(
+        "auto", _MACHINE, "of the arithmetic; weights stay fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )  # fmt: skip
+    micro_batch_size: int | None = _s(
+        None, _MACHINE, "examples computed at once (default: all of a step); less memory, same run"
+    )
+    packed: bool = _s(False, _MACHINE, "several examples to a row, instead of padding")
+    activation_checkpointing: bool = _s(
+        False, _MACHINE, "compute each block twice: a third slower, much less memory"
+    )
+    compile: bool = _s(False, _MACHINE, "torch.compile: a minute at the start, faster steps")
+    threads: int | None = _s(None, _MACHINE, "CPU threads (default: torch's own choice)")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+GROUPS = (_RUN, _DATA, _LEARN, _VAL, _MACHINE, _NEW)
+
+# The book *Build a Large Language Model (From Scratch)*, chapter 7, so that its curves can be
+# compared: AdamW at 5e-5 with a decay of 0.1 on every parameter, a constant rate, no clipping, two
+# epochs of 8 shuffled examples without the last short step, the loss on prompts too.
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "book": {
+        "lr": 5e-5, "weight_decay": 0.1, "decay": "everything", "schedule": "constant",
+        "warmup": 0.0, "clip": 0.0, "epochs": 2.0, "batch_size": 8, "order": "shuffled",
+        "drop_last": True, "prompt_loss_weight": 1.0, "split": "book", "dropout": 0.0,
+        "template": "alpaca", "seed": 123,
+    },
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    return [f.name for f in fields(TrainSettings)]
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def combine(*sources: dict[str, Any]) -> tuple[TrainSettings, set[str]]:
+    """Settings from given ones, the first source first in line; and the names that were given.
+
+    A recipe stands between what is given and the defaults.
+    """
+    given: dict[str, Any] = {}
+    for source in reversed(sources):
+        given |= source
+    recipe = given.get("recipe", "default")
+    if recipe not in list(RECIPES):  # a list, for what a file gives may have no hash
+        raise SettingsError(f"--recipe {recipe}: there are {', '.join(RECIPES)}")
+    return TrainSettings(**(RECIPES[recipe] | given)), set(given)
+
+
+# ---- faults --------------------------------------------------------------------------------
+
+
+def check(settings: TrainSettings, given: Iterable[str] = ()) -> None:
+    """Raise a SettingsError for what cannot be meant. `given`: set by hand, so never to be idle."""
+    check_each(settings)
+    unread = idle(settings)
+    val, test = (0 if f in unread else getattr(settings, f) for f in _FRACTIONS)
+    if val + test >= 1:
+        raise SettingsError(f"--val-fraction {val} and --test-fraction {test} leave none to train")
+    if settings.resume and settings.overwrite:
+        raise SettingsError("--resume goes on with the run, --overwrite replaces it: give one")
+    if settings.from_scratch and settings.n_embd % settings.n_head:
+        raise SettingsError(
+            f"--n-embd {settings.n_embd} must be a multiple of --n-head {settings.n_head}"
+        )
+    for name, why in unread.items():
+        if name in given:
+            raise SettingsError(f"{flag(name)} would be ignored: {why}")
+
+
+def check_each(settings: TrainSettings) -> None:
+    """Raise a SettingsError for a value that none of the others could make right."""
+    for f in fields(settings):
+        value, choices = getattr(settings, f.name), f.metadata.get("choices")
+        _check_type(f.name, value, type_name(f))
+        if choices and value not in choices:
+            near = get_close_matches(str(value), choices, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(choices)}"
+            raise SettingsError(f"{flag(f.name)} {value}: {hint}")
+    for is_right, rule, of in _RULES:
+        for name in of:
+            value = getattr(settings, name)
+            if value is not None and not is_right(value):
+                raise SettingsError(f"{flag(name)} must be {rule}, not {value!r:.60}")
+    if not settings.data:
+        raise SettingsError("--data: no file is given")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", settings.device):
+        raise SettingsError(f"--device {settings.device}: it is auto, cpu, cuda, cuda:1 or mps")
+
+
+_FRACTIONS = ("val_fraction", "test_fraction")
+_RULES: tuple[tuple[Callable[[float], bool], str, tuple[str, ...]], ...] = (
+    (lambda v: v > 0, "above 0", ("epochs", "lr", "eps")),
+    (lambda v: v >= 0, "at least 0", ("patience", "samples", "weight_decay", "clip")),
+    (lambda v: v >= 1, "at least 1", ("n_layer", "n_head", "n_embd", "max_steps", "batch_size",
+     "micro_batch_size", "validate_every", "save_every", "log_every")),
+    (lambda v: v >= 2, "at least 2", ("max_length", "n_ctx")),
+    (lambda v: 0 <= v < 1, "at least 0 and below 1", (*_FRACTIONS, "dropout", "beta1", "beta2")),
+    (lambda v: 0 <= v <= 1, "from 0 to 1", ("warmup", "min_lr", "prompt_loss_weight")),
+    (lambda v: 0 <= v < 2**63, "at least 0 and below 2^63", ("seed",)),  # torch takes no more
+    (lambda v: 1 <= v <= 1024, "from 1 to 1,024", ("threads",)),
+)  # fmt: skip
+
+
+def type_name(f: Field) -> str:
+    """int, float, bool, str or list[str]; with " | None" where a run may choose by itself."""
+    return f.type.__name__ if isinstance(f.type, type) else str(f.type)
+
+
+def _check_type(name: str, value: Any, declared: str) -> None:
+    kind = declared.removesuffix(" | None")
+    if value is None and kind != declared:
+        return
+    right = {
+        "int": type(value) is int,
+        "float": type(value) in (int, float) and abs(value) <= sys.float_info.max,
+        "bool": type(value) is bool,
+        "str": type(value) is str and bool(value),
+        "list[str]": isinstance(value, list) and all(type(v) is str and v for v in value),
+    }[kind]
+    if not right:
+        words = {
+            "int": "a whole number", "float": "a number", "bool": "true or false",
+            "str": "a text", "list[str]": "a list of texts",
+        }  # fmt: skip
+        raise SettingsError(f"{flag(name)} must be {words[kind]}, not {value!r:.60}")
+
+
+def idle(settings: TrainSettings) -> dict[str, str]:
+    """Settings that nothing would read in such a run, and why."""
+    found: dict[str, str] = {}
+    if settings.objective == "pretrain":
+        for name in ("template", "fields", "skip_bad", "overlong", "split", "prompt_loss_weight",
+                     "test_fraction", "order", "packed", "respond"):  # fmt: skip
+            found[name] = "--objective pretrain reads plain text, which has no records"
+    elif settings.split == "book":
+        found |= dict.fromkeys(_FRACTIONS, "--split book cuts the file at 85% and 95%")
+    if not settings.from_scratch:
+        for name in ("n_layer", "n_head", "n_embd", "n_ctx"):
+            found[name] = "it is for --from-scratch"
+    if settings.schedule == "constant":
+        found["min_lr"] = "--schedule constant stays at the highest rate"
+    if settings.weight_decay == 0:
+        found["decay"] = "--weight-decay is 0"
+    if settings.max_steps is not None:
+        found["epochs"] = "--max-steps ends the run"
+    return found
+
+
+# ---- what a run decides by itself ------------------------------------------------------------
+
+
+def default_out(settings: TrainSettings) -> str:
+    """checkpoints/gpt2-instructions, from --model gpt2 --data data/instructions.json."""
+    model = Path(settings.model)
+    if model.name in ("best", "last"):  # of a run, which is what has a name
+        model = model.parent
+    first = Path(settings.data[0])
+    data = first.name.split(".")[0] or first.resolve().name
+    named = model if model.name not in ("", "..") else model.resolve()
+    start = "new" if settings.from_scratch else named.name
+    return f"checkpoints/{start.replace('@', '-')}-{data}"
+
+
+def default_lr(n_embd: int, from_scratch: bool) -> float:
+    """The rate where GPT-2's 768 channels are trained well, and less for wider models.
+
+    From scratch 6e-4, which falls with the width, as GPT-3's rates did. For tuning 5e-5, which
+    falls with its square: a wide model has little to learn, and much to forget.
+    """
+    narrower = 768 / n_embd
+    return float(f"{6e-4 * narrower if from_scratch else 5e-5 * narrower**2:.1g}")
+
+
+def _demo() -> None:
+    book = RECIPES["book"]
+    for group in GROUPS:
+        print(group)
+        for f in fields(TrainSettings):
+            if f.metadata["group"] == group:
+                default = getattr(TrainSettings(), f.name)
+                shown = "-" if default is None else str(default)
+                changed = f"   (book: {book[f.name]})" if f.name in book else ""
+                print(f"  {flag(f.name):<27} {shown:<26}{changed}")
+    print("\nand what is refused, in one line:")
+    for given in ({"lr": -1.0}, {"schedule": "cosin"}, {"n_embd": 64}, {"batch_size": "8"}):
+        try:
+            check(*combine(given))
+        except SettingsError as error:
+            print(f"  {error}")
+
+
+if __name__ == "__main__":
+    run(_demo)

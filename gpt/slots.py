@@ -1,0 +1,71 @@
+"""A cache for rows of all lengths: each has a slot, and goes on behind its own last token.
+
+               slot 0   P P P a a a a . .       P  what all rows begin with, computed once
+               slot 1   P P P b b . . . .       .  free, or left by a row that has ended:
+               slot 2   P P P c c c c c .          masked, until it is written over
+
+`KVCache` in model.py holds rows that grow together. Here, before each pass, the cache is told which
+of two kinds it is: prompts that are read whole, into slots beside each other, or one more token for
+each row, wherever that stands. The rows at work always have the first slots, so that a pass looks
+at a slice of the buffers and copies nothing.
+"""
+
+import torch
+from torch import Tensor
+
+_MULTIPLE = 8  # tokens: kernels like to look at whole lines of memory
+
+
+class Slots:
+    """Keys and values of many rows. To the model a cache: `length`, `max_len` and `extend`."""
+
+    def __init__(self, n_layer: int, n_slots: int, max_len: int) -> None:
+        self._keys: list[Tensor | None] = [None] * n_layer  # each (n_slots, nh, max_len, hs)
+        self._values: list[Tensor | None] = [None] * n_layer
+        self._shape = n_slots, max_len
+        self.max_len = max_len
+        self.length = 0  # where new tokens begin; of rows that write, the furthest
+        self._first = 0  # the slot of the first row that reads
+        self._places: Tensor | None = None  # (B), where each row writes; None: they read
+
+    def read(self, first: int, past: int) -> None:
+        """In the next pass, slots from `first` on get several tokens each, behind `past`."""
+        self._first, self.length, self._places = first, past, None
+
+    def write(self, places: Tensor, furthest: int) -> Tensor:
+        """In the next pass, each row gets one token at its place. Returns the mask, (B, 1, 1, S):
+        each sees all up to that token.
+        """
+        self.length, self._places = furthest, places
+        self._rows = torch.arange(len(places), device=places.device)
+        self._n_seen = min(-(-(furthest + 1) // _MULTIPLE) * _MULTIPLE, self.max_len)  # S
+        there = torch.arange(self._n_seen, device=places.device)
+        return (there <= places[:, None])[:, None, None, :]
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put away the new keys and values of a block, (B, nh, T, hs); return all to look at."""
+        if self._keys[layer] is None:  # of the type of the first keys: autocast may have its own
+            n_slots, max_len = self._shape
+            shape = (n_slots, k.size(1), max_len, k.size(3))
+            # Not `empty`: what is masked still counts 0 times, and 0 x NaN would be NaN.
+            self._keys[layer], self._values[layer] = k.new_zeros(shape), v.new_zeros(shape)
+        return self._put(self._keys[layer], k), self._put(self._values[layer], v)
+
+    def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
+        B, T = new.size(0), new.size(2)
+        if self._places is None:
+            rows = buffer[self._first : self._first + B, :, : self.length + T]
+            rows[:, :, self.length :] = new
+            return rows
+        buffer[self._rows, :, self._places] = new[:, :, 0]
+        return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
+
+    def share(self, n: int) -> None:
+        """Let every slot begin with the first n tokens of slot 0."""
+        for buffer in (*self._keys, *self._values):
+            buffer[1:, :, :n] = buffer[:1, :, :n]
+
+    def move(self, sources: list[int], targets: list[int], n: int) -> None:
+        """Copy the first n tokens of slots over those of others."""
+        for buffer in (*self._keys, *self._values):
+            buffer[targets, :, :n] = buffer[sources, :, :n]

@@ -1,0 +1,221 @@
+"""From settings to a run that stands ready, new or resumed; everything checked, nothing trained.
+
+    settings ─> folder ─> model ─> template, tokenizer ─> data ─> order, device, precision ─> Run
+                  └─ run.json and last/, with --resume ─┘
+
+What can be wrong is found here, before the first second of work is lost, and what was left to
+choose is chosen here and said.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt import run_folder
+from gpt.checkpoint import State, load_last, refuse_too_small_a_disk, restore
+from gpt.config import GPTConfig
+from gpt.dataset import load_data
+from gpt.download import find_model
+from gpt.errors import UserError
+from gpt.hardware import choose_precision, describe, features_of, find_device
+from gpt.learner import Learner
+from gpt.model import GPT
+from gpt.ordering import Order
+from gpt.samples import cut_samples
+from gpt.settings import (
+    MAY_CHANGE,
+    SettingsError,
+    TrainSettings,
+    default_lr,
+    default_out,
+    flag,
+    names,
+)
+from gpt.template import DEFAULT, Template, find_template, template_of
+from gpt.tokenizer import Tokenizer
+from gpt.train import Run
+from gpt.vocabulary import read_vocabulary
+from gpt.weights import load_model
+
+
+class StartError(UserError):
+    """A run that cannot begin, or not go on, as it is asked to."""
+
+
+Say = Callable[[str], object]
+
+
+def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
+    """The run that the settings describe. `given`: those that were set by hand."""
+    folder = Path(settings.out or default_out(settings))
+    earlier = run_folder.claim(folder, settings.resume, settings.overwrite)
+    if earlier is None:
+        if settings.resume:
+            say(f"{folder}: no run to resume there, so a new one begins")
+        return _new(settings, folder, say)
+    settings = _as_before(settings, set(given), earlier["settings"], folder)
+    if not (folder / "last").exists() and not (folder / ".last.old").exists():
+        say(f"{folder}: the run had not saved anything yet, so it begins again")
+        run_folder.claim(folder, resume=False, overwrite=True)
+        return _new(settings, folder, say)
+    return _resumed(settings, folder, earlier, say)
+
+
+def _new(settings: TrainSettings, folder: Path, say: Say) -> Run:
+    torch.manual_seed(settings.seed)
+    source = _source_of(settings)
+    if settings.from_scratch:
+        model = _new_model(settings, source)
+        say(f"model: new, {model.n_params():,} random weights; vocabulary of {source}")
+    else:
+        model = load_model(source, dtype=torch.float32)
+        say(f"model: {source}, {model.n_params():,} parameters")
+    if not model.vocabulary:
+        raise StartError(f"{source}: has no vocabulary (vocab.json and merges.txt)")
+    tokenizer = Tokenizer(model.vocabulary, source)
+    template = template_of(source, settings.template)
+    run = _assemble(settings, folder, model, tokenizer, template, State(), say)
+    refuse_too_small_a_disk(model, folder)
+    if settings.objective == "instruct":
+        model.vocabulary = template.add_to(model.vocabulary)
+    run.state.untold = {"step": 0, "epoch": 0.0, "tokens": 0, "supervised_tokens": 0}
+    run_folder.write(folder, facts_of(run))
+    return run
+
+
+def _source_of(settings: TrainSettings) -> Path:
+    """The folder of the model; for a new one, of the vocabulary alone if need be."""
+    if settings.from_scratch and read_vocabulary(settings.model):
+        return Path(settings.model)
+    return find_model(settings.model)
+
+
+def _new_model(settings: TrainSettings, source: Path) -> GPT:
+    vocabulary = read_vocabulary(source)
+    if not vocabulary:
+        raise StartError(f"{source}: has no vocabulary (vocab.json and merges.txt)")
+    tokenizer = Tokenizer(vocabulary, source)
+    model = GPT(
+        GPTConfig(
+            tokenizer.n_vocab, settings.n_ctx, settings.n_layer, settings.n_head, settings.n_embd,
+            dropout=settings.dropout, end_id=tokenizer.end_id,
+        )
+    )  # fmt: skip
+    model.vocabulary = vocabulary
+    return model
+
+
+def _resumed(settings: TrainSettings, folder: Path, earlier: dict[str, Any], say: Say) -> Run:
+    last = folder / "last"
+    try:
+        model, state, rest = load_last(last)
+    except UserError as error:
+        best = folder / "best"
+        way = f"; {best} may be whole: start anew from its weights, with --model {best}"
+        raise StartError(f"{error}{way if best.exists() else ''}") from None
+    tokenizer = Tokenizer(model.vocabulary, last)
+    template = template_of(last) if settings.objective == "instruct" else find_template(DEFAULT)
+    run = _assemble(settings, folder, model, tokenizer, template, state, say)
+    if run.data.fingerprint != earlier["data"]["fingerprint"]:
+        raise StartError(
+            f"{folder}: the data is not what the run began with ({earlier['data']['fingerprint']} "
+            f"then, {run.data.fingerprint} now): a resumed run would be neither of the two"
+        )
+    told_until = state.step if state.untold is None else state.step - 1
+    run.metrics.cut_after(told_until)
+    cut_samples(folder / "samples.md", told_until)
+    restore(rest, model, run.learner.optimizer, run.learner.scaler)
+    say(f"resumed after step {state.step:,} of {run.n_steps:,}")
+    return run
+
+
+def _as_before(
+    settings: TrainSettings, given: set[str], before: dict[str, Any], folder: Path
+) -> TrainSettings:
+    """The run's own settings, with those of the given ones that change no number in it."""
+    unknown = set(before) - set(names())
+    if unknown:
+        raise StartError(f"{folder}/run.json: unknown settings: {', '.join(sorted(unknown))}")
+    for name in sorted(given - MAY_CHANGE):
+        if name in before and getattr(settings, name) != before[name]:
+            raise SettingsError(
+                f"{flag(name)} {getattr(settings, name)}: the run that is resumed has "
+                f"{before[name]}, and would become another; leave it out, or start a new run"
+            )
+    changed = {name: getattr(settings, name) for name in given & MAY_CHANGE}
+    return replace(TrainSettings(**before), **(changed | {"resume": True}))
+
+
+def _assemble(
+    settings: TrainSettings,
+    folder: Path,
+    model: GPT,
+    tokenizer: Tokenizer,
+    template: Template,
+    state: State,
+    say: Say,
+) -> Run:
+    """Choose what is left to choose, and put the parts together."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = find_device(settings.device)
+    precision = choose_precision(settings.precision, features_of(device))
+    say(f"device: {device} ({describe(device)}); {precision.name}: {precision.reason}")
+    data = load_data(settings, tokenizer, template, model.config)
+    for line in data.lines:
+        say(line)
+    order = Order(
+        data.train.lengths,
+        settings.batch_size,
+        settings.seed,
+        buckets=settings.order == "buckets",
+        keep_last=not settings.drop_last,
+    )
+    n_steps = settings.max_steps or math.ceil(settings.epochs * order.steps_per_epoch)
+    validate_every = settings.validate_every or max(1, round(order.steps_per_epoch / 4))
+    has_template = settings.objective == "instruct"
+    settings = replace(
+        settings,
+        out=str(folder),
+        template=(settings.template or template.name) if has_template else None,
+        lr=settings.lr or default_lr(model.config.n_embd, settings.from_scratch),
+        validate_every=validate_every,
+        save_every=settings.save_every or validate_every,
+        max_length=settings.max_length or model.config.n_ctx,
+        precision=precision.name,
+    )
+    for parameter in model.parameters():
+        # Out of the file's pages, to where a resumed run's would lie: how a number is aligned in
+        # memory may decide how a kernel sums, and with it the last bit.
+        parameter.data = parameter.data.clone()
+    learner = Learner(model.to(device), settings, device, precision, settings.lr, say)
+    return Run(settings, folder, data, tokenizer, template, learner, order, n_steps, state)
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """run.json."""
+    model = run.learner.model
+    return {
+        **run_folder.circumstances(),
+        "hardware": describe(run.learner.device),
+        "precision": {"name": run.learner.precision.name, "reason": run.learner.precision.reason},
+        "settings": run.settings.to_dict(),
+        "template": {"name": run.template.name, "hash": run.template.hash},
+        "data": {
+            "fingerprint": run.data.fingerprint,
+            "train": len(run.data.train.lengths),
+            "validation": len(run.data.validation.lengths),
+            "test": len(run.data.test),
+            "train_tokens": int(run.data.train.lengths.sum()),
+        },
+        "model": {
+            "parameters": model.n_params(),
+            **{f.name: getattr(model.config, f.name) for f in fields(model.config)},
+        },
+        "steps": run.n_steps,
+        "steps_per_epoch": run.order.steps_per_epoch,
+    }

@@ -1,0 +1,266 @@
+"""The loop. Everything before it got things ready; everything after it looks at what it left.
+
+    start.py ─> Run ─> train: for each step of the order ─> learn ─> log ─> validate ─> save
+                                                            metrics.jsonl  best/       last/
+
+What it promises, and how:
+
+  - Killed anywhere and resumed, a run is the run that was never killed. Its state is the model, the
+    optimizer, the random generators and a few counts; the order of the data and the learning rate
+    are functions of the step. A line of metrics.jsonl that was written after the last save is cut
+    off, and written again when the step is done again.
+  - Looking changes nothing. Validation and samples draw no random numbers, and the order of the
+    data is drawn from generators of its own.
+  - Asked to stop, it ends after the step, saved. If that comes during a validation, the step's line
+    waits in the checkpoint, and the resumed run validates first.
+
+    python -m gpt.train         # tunes a tiny model for a few seconds, and draws its curve
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gpt.checkpoint import State, rng_states, save_best, save_last
+from gpt.cli import run as run_command
+from gpt.dataset import Data
+from gpt.hardware import is_out_of_memory
+from gpt.learner import Learner
+from gpt.memory import MemoryFault, advice
+from gpt.metrics_file import NAME, MetricsFile
+from gpt.optimizer import rate_at
+from gpt.ordering import Order, micro_batches
+from gpt.progress import Progress
+from gpt.samples import answer_samples, as_lines, keep_samples
+from gpt.settings import TrainSettings
+from gpt.stopping import StopRequested, StopRequests
+from gpt.template import Template
+from gpt.tokenizer import Tokenizer
+
+
+@dataclass
+class Run:
+    """All that a run is, once it stands: `start.py` builds it, new or from its checkpoint."""
+
+    settings: TrainSettings  # nothing in it is left to choose
+    folder: Path
+    data: Data
+    tokenizer: Tokenizer
+    template: Template
+    learner: Learner
+    order: Order
+    n_steps: int
+    state: State = field(default_factory=State)
+    track: Callable[[dict[str, Any]], object] = lambda line: None
+    metrics: MetricsFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = MetricsFile(self.folder / NAME)
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best"
+
+
+FINISHED, OUT_OF_PATIENCE, STOPPED = "finished", "no better for long", "stopped"
+
+
+def train(run: Run, progress: Progress, stop: StopRequests) -> str:
+    """Go from `run.state` to the end; why it ended. Whatever happens, last/ is as good as it gets.
+
+    A step that fails has changed no weight, but drawn random numbers: they are put back, so that
+    what is saved is the end of the step before, and a resumed run does that step again.
+    """
+    rng = rng_states()
+    try:
+        if run.state.untold is not None:
+            finish_step(run, run.state.untold, progress, stop)
+        place = divmod(run.state.step, run.order.steps_per_epoch)
+        for step in run.order.steps(*place):
+            if run.state.step >= run.n_steps or out_of_patience(run):
+                break
+            stop.check()
+            rng = rng_states()
+            line = take_step(run, step.examples)
+            rng = rng_states()
+            finish_step(run, line, progress, stop)
+        save(run)
+        return OUT_OF_PATIENCE if run.state.step < run.n_steps else FINISHED
+    except StopRequested:
+        save(run)
+        return STOPPED
+    except Exception as error:
+        if not isinstance(error, OSError) and run.state.step > 0:
+            save_after(error, run, rng, progress)
+        raise
+
+
+def take_step(run: Run, examples: Any) -> dict[str, Any]:
+    """One optimizer step, and what is to be said of it."""
+    settings, state, train = run.settings, run.state, run.data.train
+    began = time.perf_counter()
+    parts = micro_batches(
+        examples, train.lengths, by_length=True, max_examples=settings.micro_batch_size
+    )
+    lr = rate_at(state.step, run.n_steps, settings.lr, settings)
+    batches = [train.batch(part) for part in parts]
+    try:
+        learned = run.learner.learn(batches, lr)
+    except Exception as error:
+        if is_out_of_memory(error):
+            widest = max(batches, key=lambda batch: batch.inputs.numel())
+            raise MemoryFault(advice(run.learner, widest, "training")) from None
+        raise
+
+    n_tokens = int(train.lengths[examples].sum())
+    state.step += 1
+    state.tokens += n_tokens
+    state.supervised_tokens += train.n_supervised(examples)
+    state.loss_sum += learned.loss_sum
+    state.weight_sum += learned.weight_sum
+    seconds = time.perf_counter() - began
+    state.seconds += seconds
+    return {
+        "step": state.step,
+        "epoch": round(state.step / run.order.steps_per_epoch, 6),
+        "tokens": state.tokens,
+        "supervised_tokens": state.supervised_tokens,
+        "lr": lr,
+        "grad_norm": learned.grad_norm,
+        "tokens_per_second": n_tokens / seconds,
+        "memory_bytes": run.learner.peak_memory(),
+    }
+
+
+def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRequests) -> None:
+    """Everything after the step itself. Until its line is written, the step is `untold`."""
+    settings, state = run.settings, run.state
+    is_last = state.step >= run.n_steps
+    state.untold = line
+    told = dict(line)
+    if is_last or state.step % settings.validate_every == 0:
+        began = time.perf_counter()
+        told["val_loss"] = run.learner.validate(run.data.validation, stop.check)
+        state.seconds += time.perf_counter() - began
+        judge(run, told["val_loss"])
+    if state.weight_sum and (is_last or "val_loss" in told or state.step % settings.log_every == 0):
+        told["train_loss"] = state.loss_sum / state.weight_sum
+        state.loss_sum = state.weight_sum = 0.0
+    state.untold = None
+    if "train_loss" in told or "val_loss" in told:
+        told["seconds"] = round(state.seconds, 3)
+        run.metrics.append(told)
+        run.track(told)
+    progress.step(told)
+    if settings.samples and (is_last or state.step % run.order.steps_per_epoch == 0):
+        show_samples(run, progress)
+    if "val_loss" in told:
+        draw(run, progress.say, again_after=30.0)
+    if state.step % settings.save_every == 0:
+        save(run)
+
+
+def judge(run: Run, val_loss: float) -> None:
+    """Keep the model if it is the best so far."""
+    state = run.state
+    if state.best_loss is None or val_loss < state.best_loss:
+        state.best_loss, state.best_step, state.n_worse = val_loss, state.step, 0
+        save_best(run.learner.model, run.best, state)
+    else:
+        state.n_worse += 1
+
+
+def out_of_patience(run: Run) -> bool:
+    return 0 < run.settings.patience <= run.state.n_worse
+
+
+def show_samples(run: Run, progress: Progress) -> None:
+    samples = run.data.samples
+    answers = answer_samples(run.learner.model, run.tokenizer, samples)
+    epoch = run.state.step / run.order.steps_per_epoch
+    keep_samples(run.folder / "samples.md", run.state.step, round(epoch, 2), samples, answers)
+    for text in as_lines(samples, answers):
+        progress.say(text)
+
+
+def draw(run: Run, say: Callable[[str], object], again_after: float = 0.0) -> None:
+    """loss.png as it stands, unless it was drawn a moment ago: a picture takes half a second."""
+    path = run.folder / "loss.png"
+    if path.exists() and time.time() - path.stat().st_mtime < again_after:
+        return
+    from gpt.plots import draw_run  # matplotlib takes a second to import
+
+    try:
+        draw_run(run.folder)
+    except Exception as error:  # whatever it is: no picture is worth a run
+        say(f"{path}: not drawn: {error!r}")
+
+
+def save(run: Run, rng: dict[str, Tensor] | None = None) -> None:
+    run.metrics.force_to_disk()
+    learner = run.learner
+    save_last(learner.model, learner.optimizer, learner.scaler, run.state, run.last, rng)
+
+
+def save_after(error: Exception, run: Run, rng: dict[str, Tensor], progress: Progress) -> None:
+    """The run has failed. What it had learned has not."""
+    try:
+        save(run, rng)
+        progress.say(f"saved as it was after step {run.state.step}: {run.last}")
+    except Exception as second:
+        progress.say(f"and it could not be saved: {second}")
+
+
+def _demo() -> None:
+    import io
+    import json
+
+    from gpt.plots import ascii_curve
+    from gpt.start import begin  # builds the run that this chapter is about
+    from gpt.tokenizer import learn_merges, tiny_vocabulary
+
+    asked = [(f"Is {n} even or odd?", "odd" if n % 2 else "even") for n in range(10, 100)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        records = [
+            {"instruction": q, "output": a, "split": "validation" if i % 9 == 4 else "train"}
+            for i, (q, a) in enumerate(asked)
+        ]
+        (folder / "numbers.json").write_text(json.dumps(records), encoding="utf-8")
+        (folder / "empty").mkdir()
+        merges = learn_merges("Is it even or odd? even or odd", 20)  # each digit stays a token
+        for name, content in tiny_vocabulary(merges).items():
+            (folder / "empty" / name).write_bytes(content)
+        settings = TrainSettings(
+            model=str(folder / "empty"), data=[str(folder / "numbers.json")],
+            out=str(folder / "run"), template="plain", from_scratch=True, n_layer=1, n_head=2,
+            n_embd=32, n_ctx=32, lr=2e-2, epochs=16, samples=2, device="cpu", threads=1,
+        )  # fmt: skip
+        output = io.StringIO()
+        run = begin(settings, (), lambda line: None)
+        with StopRequests() as stop:
+            train(run, Progress(run.n_steps, 0, output), stop)
+        print(f"{run.n_steps} steps of 8 examples; even numbers and odd ones, a ninth held out\n")
+        print(ascii_curve(run.metrics.read(), width=76, height=12))
+        print("\nas it learned, two validation prompts:")
+        told = [line for line in output.getvalue().splitlines() if line.startswith("  ")]
+        print("\n".join([*told[:4], "  …", *told[-4:]]))
+        print("\nwhat the run leaves:")
+        for path in sorted(run.folder.iterdir()):
+            inside = (
+                f" ({', '.join(sorted(p.name for p in path.iterdir()))})" if path.is_dir() else ""
+            )
+            print(f"  {path.name}{inside}")
+
+
+if __name__ == "__main__":
+    run_command(_demo)

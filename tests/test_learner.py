@@ -1,0 +1,217 @@
+"""One step, however it is computed: the same loss, the same gradient, the same weights."""
+
+import copy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpt.dataset import InstructionSet
+from gpt.hardware import Precision
+from gpt.learner import Diverged, Learner
+from gpt.segments import ANSWER, INSTRUCTION, Examples
+from gpt.settings import TrainSettings
+from tests.tiny import TINY, random_model
+
+CPU = torch.device("cpu")
+FP32 = Precision("fp32", "")
+ROOT = Path(__file__).parents[1]
+
+
+def instruction_set(lengths=(5, 12, 7, 3, 9, 20, 6, 8), seed=0, **settings) -> InstructionSet:
+    random = np.random.default_rng(seed)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    parts = np.full(starts[-1], INSTRUCTION, np.uint8)
+    for stop, length in zip(starts[1:], lengths, strict=True):
+        parts[stop - random.integers(1, length) : stop] = ANSWER
+    ids = random.integers(1, TINY.vocab_size, starts[-1]).astype(np.int32)
+    return InstructionSet(Examples(ids, parts, starts, np.arange(len(lengths))), 0, **settings)
+
+
+def learner_of(model=None, device=CPU, precision=FP32, warn=print, **settings) -> Learner:
+    chosen = replace(TrainSettings(weight_decay=0.1), **settings)
+    return Learner(model or random_model(), chosen, device, precision, 1e-3, warn)
+
+
+def one_step(data, parts, **settings):
+    learner = learner_of(**settings)
+    learned = learner.learn([data.batch(part) for part in parts], lr=1e-2)
+    return learned, {name: p.detach() for name, p in learner.model.named_parameters()}
+
+
+def assert_same_step(one, other, tolerance=1e-5):
+    (ours, weights), (theirs, others) = one, other
+    torch.testing.assert_close(list(ours), list(theirs), rtol=tolerance, atol=tolerance)
+    for name in weights:
+        torch.testing.assert_close(
+            weights[name], others[name], rtol=tolerance, atol=tolerance, msg=name
+        )
+
+
+@pytest.mark.parametrize("prompt_loss_weight", [0.0, 0.3])
+def test_however_a_step_is_cut_it_is_the_same_step(prompt_loss_weight):
+    data = instruction_set(prompt_loss_weight=prompt_loss_weight)
+    whole = one_step(data, [range(8)], eps=1e-3)
+    for parts in ([[i] for i in range(8)], [range(3), range(3, 8)], [[7, 2], [0, 1, 3, 4, 5, 6]]):
+        assert_same_step(one_step(data, parts, eps=1e-3), whole)
+    # The mean of means, which must not be what we compute, is another number.
+    learner = learner_of()
+    means = []
+    for i in range(8):
+        batch = data.batch([i])
+        means.append(learner.loss_of(batch).item() / batch.weights.sum().item())
+    assert abs(np.mean(means) - whole[0].loss_sum / whole[0].weight_sum) > 1e-3
+
+
+def test_packed_rows_make_the_same_step_as_padded_ones():
+    padded = one_step(instruction_set(), [range(8)], eps=1e-3)
+    for row_length in (20, 32):
+        packed = instruction_set(row_length=row_length)
+        assert packed.batch(range(8)).documents is not None
+        assert_same_step(one_step(packed, [range(8)], eps=1e-3), padded)
+        assert_same_step(one_step(packed, [range(3), range(3, 8)], eps=1e-3), padded)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_activation_checkpointing_changes_nothing(dropout):
+    steps = []
+    for checkpointing in (False, True):
+        torch.manual_seed(7)
+        steps.append(
+            one_step(
+                instruction_set(), [range(8)], dropout=dropout,
+                activation_checkpointing=checkpointing,
+            )
+        )  # fmt: skip
+    (ours, weights), (theirs, others) = steps
+    assert ours == theirs
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_step_with_nothing_supervised_changes_no_weight():
+    data = instruction_set((5, 6))
+    data.examples.parts[:] = INSTRUCTION
+    learner = learner_of()
+    before = copy.deepcopy(learner.model.state_dict())
+    assert learner.learn([data.batch([0]), data.batch([1])], lr=1.0) == (0.0, 0.0, 0.0)
+    for name, value in learner.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_micro_batch_with_nothing_supervised_counts_for_nothing():
+    data = instruction_set()
+    data.examples.parts[: data.examples.starts[1]] = INSTRUCTION  # all of example 0
+    with_it = one_step(data, [[0], range(1, 8)], eps=1e-3)
+    without = one_step(data, [range(1, 8)], eps=1e-3)
+    assert_same_step(with_it, without)
+
+
+def test_the_norm_is_the_one_before_clipping_and_clipping_shortens():
+    data = instruction_set()
+    free, clipped = learner_of(clip=0.0), learner_of(clip=0.01)
+    assert free.learn([data.batch(range(8))], 0.0).grad_norm == pytest.approx(
+        clipped.learn([data.batch(range(8))], 0.0).grad_norm
+    )
+    norm = sum(p.grad.square().sum() for p in clipped.model.parameters()).sqrt().item()
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_gradient_that_is_no_number_is_refused_before_the_step():
+    learner = learner_of()
+    with torch.no_grad():
+        learner.model.ln_f.weight[0] = float("inf")
+    before = copy.deepcopy(learner.model.state_dict())
+    with pytest.raises(Diverged, match="the gradient is nan"):
+        learner.learn([instruction_set().batch(range(8))], 1e-3)
+    for name, value in learner.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_validation_is_the_same_at_any_batch_size_and_draws_nothing():
+    data = instruction_set(tuple(range(2, 32)))
+    losses = []
+    for size in (1, 4, 7, 30):
+        learner = learner_of(batch_size=size, dropout=0.5)
+        before = torch.get_rng_state()
+        losses.append(learner.validate(data))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert learner.model.training
+    np.testing.assert_allclose(losses, losses[0], rtol=0, atol=1e-6)
+    packed = instruction_set(tuple(range(2, 32)), row_length=32)
+    np.testing.assert_allclose(learner.validate(packed), losses[0], rtol=0, atol=1e-6)
+    shuffled = instruction_set(tuple(range(2, 32)))
+    order = np.random.default_rng(1).permutation(30)
+    shuffled.batch = lambda indices: data.batch(order[np.asarray(indices)])
+    np.testing.assert_allclose(learner.validate(shuffled), losses[0], rtol=0, atol=1e-6)
+
+
+def test_validation_can_be_interrupted_and_leaves_the_model_training():
+    class Enough(Exception):
+        pass
+
+    def enough():
+        raise Enough
+
+    learner = learner_of()
+    with pytest.raises(Enough):
+        learner.validate(instruction_set(), enough)
+    assert learner.model.training
+
+
+def test_dropout_is_the_settings_and_the_configuration_keeps_its_own():
+    model = random_model(replace(TINY, dropout=0.1))
+    learner = learner_of(model, dropout=0.3)
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    assert {block.attn.dropout for block in model.h} == {0.3}
+    assert learner.model.config.dropout == 0.1
+
+
+# ---- torch.compile -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_plain_step():
+    data = instruction_set()
+    plain = one_step(data, [range(3), range(3, 8)], eps=1e-3)
+    warnings = []
+    compiled = one_step(data, [range(3), range(3, 8)], eps=1e-3, compile=True, warn=warnings.append)
+    assert not warnings
+    assert_same_step(compiled, plain)
+
+
+@pytest.mark.slow
+def test_new_batch_shapes_do_not_compile_anew():
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    data = instruction_set(tuple(range(2, 32)))
+    learner = learner_of(compile=True)
+    for i in range(0, 27):
+        learner.learn([data.batch(range(i, i + 2 + i % 3))], 1e-3)
+    assert 1 <= counters["stats"]["unique_graphs"] <= 3
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_warns_once_and_goes_on():
+    code = """
+from tests.test_learner import instruction_set, one_step
+warnings = []
+learned, _ = one_step(instruction_set(), [range(8)], compile=True, warn=warnings.append)
+plain, _ = one_step(instruction_set(), [range(8)])
+assert learned == plain, (learned, plain)
+print(len(warnings), warnings[0])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "CXX": "/nowhere/c++", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("1 --compile: goes on without, as it failed: ")
