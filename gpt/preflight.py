@@ -4,13 +4,14 @@
 
 A run that dies of memory does so at its largest batch, which a shuffled order may bring after an
 hour. So that batch comes first here, beside as much memory as AdamW will take at its first step.
-(The save that belongs to this is step 0's: the first thing that `train` does.)
+A save is tried as well; where a run follows, that is the save of its step 0.
 
 On an accelerator, one batch's loss and gradient are also computed on the CPU. A driver or a kernel
 that is wrong makes no noise; its losses look like losses.
 """
 
 import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 
 from gpt.batching import Batch
+from gpt.checkpoint import save_last
 from gpt.errors import UserError
 from gpt.hardware import Precision, is_out_of_memory
 from gpt.learner import Learner, validation_batches
@@ -53,6 +55,16 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
             here, there = sums_of(learner, shortest), sums_on_cpu(learner, shortest)
             refuse_other_sums(here, there, learner.precision)
             say(f"one batch here and on the CPU: loss {here.loss:.4f} and {there.loss:.4f}")
+
+
+def try_a_save(run: Run) -> int:
+    """Write a checkpoint and remove it again; the bytes that it took."""
+    learner, folder = run.learner, run.folder / ".preflight"
+    try:
+        save_last(learner.model, learner.optimizer, learner.scaler, run.state, folder)
+        return sum(path.stat().st_size for path in folder.iterdir())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _devices_of(learner: Learner) -> list[int]:

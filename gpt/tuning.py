@@ -16,7 +16,7 @@ from gpt import run_folder
 from gpt.dataset import InstructionSet
 from gpt.errors import UserError
 from gpt.inspecting import Summary, as_text, batch_rows, title_of
-from gpt.preflight import preflight
+from gpt.preflight import preflight, try_a_save
 from gpt.progress import Progress
 from gpt.settings import TrainSettings, default_out, flag, names
 from gpt.start import begin
@@ -38,7 +38,11 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
             print(first_batch(run), flush=True)
         preflight(run, print)
         if run.settings.preflight:
-            print("preflight: the longest batch and a validation batch fit; nothing was trained")
+            n_bytes = try_a_save(run)
+            print(
+                f"preflight: the longest batch and a validation batch fit, a save of {n_bytes:,} "
+                "bytes went well; nothing was trained"
+            )
             clear_after_preflight(run)
             return 0
         return _train(run, stop)
