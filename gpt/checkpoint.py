@@ -61,6 +61,8 @@ class State:
     # Since the last line of metrics.jsonl: the sum of losses, and of the weights of their tokens.
     loss_sum: float = 0.0
     weight_sum: float = 0.0
+    step_seconds: float = 0.0  # and what the steps alone took, without validation and saves
+    step_tokens: int = 0
     # A step that was done and not yet told of, as a signal came during its validation.
     untold: dict[str, Any] | None = None
 
@@ -88,8 +90,8 @@ def refuse_too_small_a_disk(model: GPT, run_folder: Path) -> None:
 # ---- writing -------------------------------------------------------------------------------
 
 
-def save_best(model: GPT, folder: Path, state: State) -> None:
-    facts = {"step": state.step, "validation_loss": state.best_loss}
+def save_best(model: GPT, folder: Path, step: int, val_loss: float) -> None:
+    facts = {"step": step, "validation_loss": val_loss}
     save_model(model, folder, lambda new: _write_facts(new, facts))
 
 

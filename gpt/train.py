@@ -17,6 +17,7 @@ What it promises, and how:
     python -m gpt.train         # tunes a tiny model for a few seconds, and draws its curve
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -129,6 +130,8 @@ def take_step(run: Run, examples: Any) -> dict[str, Any]:
     state.weight_sum += learned.weight_sum
     seconds = time.perf_counter() - began
     state.seconds += seconds
+    state.step_seconds += seconds
+    state.step_tokens += n_tokens
     return {
         "step": state.step,
         "epoch": round(state.step / run.order.steps_per_epoch, 6),
@@ -136,7 +139,7 @@ def take_step(run: Run, examples: Any) -> dict[str, Any]:
         "supervised_tokens": state.supervised_tokens,
         "lr": lr,
         "grad_norm": learned.grad_norm,
-        "tokens_per_second": n_tokens / seconds,
+        "tokens_per_second": state.step_tokens / state.step_seconds,
         "memory_bytes": run.learner.peak_memory(),
     }
 
@@ -151,15 +154,15 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         began = time.perf_counter()
         told["val_loss"] = run.learner.validate(run.data.validation, stop.check)
         state.seconds += time.perf_counter() - began
-        judge(run, told["val_loss"])
+        if is_better(state, told["val_loss"]):
+            save_best(run.learner.model, run.best, state.step, told["val_loss"])
     if state.weight_sum and (is_last or "val_loss" in told or state.step % settings.log_every == 0):
         told["train_loss"] = state.loss_sum / state.weight_sum
-        state.loss_sum = state.weight_sum = 0.0
-    state.untold = None
+    told["seconds"] = round(state.seconds, 3)
     if "train_loss" in told or "val_loss" in told:
-        told["seconds"] = round(state.seconds, 3)
         run.metrics.append(told)
-        run.track(told)
+    count(state, told)  # all at once: whatever fails before it leaves the step untold
+    run.track(told)
     progress.step(told)
     if settings.samples and (is_last or state.step % run.order.steps_per_epoch == 0):
         show_samples(run, progress)
@@ -169,12 +172,20 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         save(run)
 
 
-def judge(run: Run, val_loss: float) -> None:
-    """Keep the model if it is the best so far."""
-    state = run.state
-    if state.best_loss is None or val_loss < state.best_loss:
-        state.best_loss, state.best_step, state.n_worse = val_loss, state.step, 0
-        save_best(run.learner.model, run.best, state)
+def is_better(state: State, val_loss: float) -> bool:
+    return math.isfinite(val_loss) and (state.best_loss is None or val_loss < state.best_loss)
+
+
+def count(state: State, told: dict[str, Any]) -> None:
+    """What the line of a step changes in what the loop counts."""
+    state.untold = None
+    if "train_loss" in told:
+        state.loss_sum = state.weight_sum = state.step_seconds = 0.0
+        state.step_tokens = 0
+    if "val_loss" not in told:
+        return
+    if is_better(state, told["val_loss"]):
+        state.best_loss, state.best_step, state.n_worse = told["val_loss"], state.step, 0
     else:
         state.n_worse += 1
 

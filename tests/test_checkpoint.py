@@ -50,7 +50,7 @@ def trained(steps=3):
 
 def test_everything_comes_back_bit_for_bit(tmp_path):
     model, optimizer, scaler = trained()
-    state = State(3, 100, 30, 1.25, 2, 1, 9.5, 0.1, 0.2, {"step": 3, "lr": 1e-3})
+    state = State(3, 100, 30, 1.25, 2, 1, 9.5, 0.1, 0.2, 0.3, 7, {"step": 3, "lr": 1e-3})
     save_last(model, optimizer, scaler, state, tmp_path / "last")
     went_on = [step(model, optimizer) for _ in range(3)]
 
@@ -91,7 +91,7 @@ def test_the_scaler_of_half_precision_comes_back(tmp_path):
 def test_both_are_model_folders_and_transformers_opens_them(tmp_path):
     model, optimizer, scaler = trained()
     save_last(model, optimizer, scaler, State(step=3), tmp_path / "last")
-    save_best(model, tmp_path / "best", State(step=3, best_loss=0.5))
+    save_best(model, tmp_path / "best", 3, 0.5)
     transformers = pytest.importorskip("transformers", reason="transformers is the reference")
     ids = random_ids(2, 7)
     for name in ("last", "best"):
@@ -139,7 +139,7 @@ def test_a_damaged_account_is_refused(tmp_path, text):
 def test_no_checkpoint_and_a_plain_model_folder_are_told_apart_from_one(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         load_last(tmp_path / "nothing")
-    save_best(random_model(), tmp_path / "best", State())
+    save_best(random_model(), tmp_path / "best", 0, 1.0)
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         load_last(tmp_path / "best")
 
