@@ -12,7 +12,7 @@ resumed on the same data or not at all.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -27,7 +27,7 @@ from gpt.packing import pack
 from gpt.pretraining import load_text
 from gpt.records import DataError, Record, load_records, parse_fields
 from gpt.segments import Examples
-from gpt.settings import TrainSettings
+from gpt.settings import SettingsError, TrainSettings, flag
 from gpt.splitting import SIDES, Split, overlaps, split_as_book, split_by_prompt
 from gpt.template import Template
 from gpt.textfile import brief
@@ -89,8 +89,13 @@ class Data:
 
 
 def load_data(
-    settings: TrainSettings, tokenizer: Tokenizer, template: Template, config: GPTConfig
+    settings: TrainSettings,
+    tokenizer: Tokenizer,
+    template: Template,
+    config: GPTConfig,
+    given: Container[str] = (),
 ) -> Data:
+    """given: settings that were set by hand, and are refused where the data leaves them no say."""
     lines: list[str] = []
     refuse_other_vocabulary(tokenizer, config)
     length = settings.max_length or config.n_ctx
@@ -101,7 +106,7 @@ def load_data(
     if settings.objective == "pretrain":
         data = _load_text(settings, tokenizer, length, lines.append)
     else:
-        data = _load_instructions(settings, tokenizer, template, length, lines.append)
+        data = _load_instructions(settings, tokenizer, template, length, given, lines.append)
     data.lines = lines
     return data
 
@@ -118,6 +123,9 @@ def _load_text(
     settings: TrainSettings, tokenizer: Tokenizer, length: int, say: Callable[[str], object]
 ) -> Data:
     paths = [Path(path) for path in settings.data]
+    for path in paths:
+        if path.suffix.lower() in (".json", ".jsonl", ".csv", ".tsv"):
+            raise SettingsError(f"--data {path}: holds records; --objective pretrain reads text")
     train, validation = load_text(paths, tokenizer, length, settings.val_fraction, say)
     n_shown = max(1, min(12, length // 2))
     samples = []
@@ -134,9 +142,10 @@ def _load_instructions(
     tokenizer: Tokenizer,
     template: Template,
     length: int,
+    given: Container[str],
     say: Callable[[str], object],
 ) -> Data:
-    split = read_split(settings, say)
+    split = read_split(settings, say, given)
     sides = {}
     for side in ("train", "validation"):
         records = getattr(split, side)
@@ -188,11 +197,14 @@ def _sample(record: Record, tokenizer: Tokenizer, template: Template) -> Sample:
     return Sample(shown, template.prompt_ids(tokenizer, turns), answer.text)
 
 
-def read_split(settings: TrainSettings, say: Callable[[str], object]) -> Split:
+def read_split(
+    settings: TrainSettings, say: Callable[[str], object], given: Container[str] = ()
+) -> Split:
     """The records of each side: as the data says, where it does, and else as the settings do."""
     fields = parse_fields(settings.fields) if settings.fields else None
     files = _prepared_files(settings.data)
     if files:
+        _refuse_idle(given, f"{settings.data[0]} is split already")
         say(f"{settings.data[0]}: split by prepare.py")
         split = Split(*(load_records([path], fields, settings.skip_bad) if path else []
                         for path in files))  # fmt: skip
@@ -203,6 +215,7 @@ def read_split(settings: TrainSettings, say: Callable[[str], object]) -> Split:
     else:
         records = load_records(settings.data, fields, settings.skip_bad)
         if _are_marked(records, say):
+            _refuse_idle(given, "each record says in its `split` which side it is on")
             split = Split(*([r for r in records if r.extra["split"] == side] for side in SIDES))
         elif settings.split == "book":
             split = split_as_book(records)
@@ -211,6 +224,12 @@ def read_split(settings: TrainSettings, say: Callable[[str], object]) -> Split:
     if leaks := overlaps(split):
         say(f"{len(leaks)} prompts stand on two sides, {leaks[0]} first: their loss is recall")
     return split
+
+
+def _refuse_idle(given: Container[str], why: str) -> None:
+    for name in ("split", "val_fraction", "test_fraction"):
+        if name in given:
+            raise SettingsError(f"{flag(name)} would be ignored: {why}")
 
 
 def _are_marked(records: Sequence[Record], say: Callable[[str], object]) -> bool:

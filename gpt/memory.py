@@ -17,7 +17,7 @@ def advice(learner: Learner, batch: Batch, what: str) -> str:
     ways = []
     if learner.examples_at_once > 1:
         ways.append(f"--micro-batch-size {max(1, learner.examples_at_once // 2)} (the same run)")
-    if not settings.activation_checkpointing:
+    if not settings.activation_checkpointing and what == "training":
         ways.append("--activation-checkpointing (the same run, a third slower)")
     is_text = settings.objective == "pretrain"  # cut into rows, of which none is too long
     ways.append(f"--max-length below {T}{'' if is_text else ' with --overlong drop'}")

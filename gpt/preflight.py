@@ -10,7 +10,6 @@ On an accelerator, one batch's loss and gradient are also computed on the CPU. A
 that is wrong makes no noise; its losses look like losses.
 """
 
-import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +24,7 @@ from gpt.errors import UserError
 from gpt.hardware import Precision, is_out_of_memory
 from gpt.learner import Learner, validation_batches
 from gpt.memory import MemoryFault, advice
+from gpt.model import GPT
 from gpt.optimizer import clip
 from gpt.train import Run
 
@@ -99,17 +99,21 @@ def check_memory(learner: Learner, batch: Batch, what: str) -> None:
 def sums_of(learner: Learner, batch: Batch) -> Sums:
     """Loss and gradient norm of one batch, without dropout."""
     learner.model.eval()
+    scale = 1024.0 if learner.precision.needs_scaler else 1.0  # or small gradients become 0
     try:
         loss = learner.loss_of(batch) / batch.weights.sum().item()
-        loss.backward()
-        return Sums(loss.item(), clip(learner.model.parameters(), 0.0).item())
+        (loss * scale).backward()
+        return Sums(loss.item(), clip(learner.model.parameters(), 0.0).item() / scale)
     finally:
         learner.optimizer.zero_grad(set_to_none=True)
         learner.model.train()
 
 
 def sums_on_cpu(learner: Learner, batch: Batch) -> Sums:
-    model = copy.deepcopy(learner.model).cpu()
+    with torch.device("meta"):
+        model = GPT(learner.model.config)
+    on_cpu = {name: value.cpu() for name, value in learner.model.state_dict().items()}
+    model.load_state_dict(on_cpu, assign=True)
     fp32 = Precision("fp32", "the reference")
     settings = replace(learner.settings, compile=False)
     return sums_of(Learner(model, settings, torch.device("cpu"), fp32, 0.0), batch)

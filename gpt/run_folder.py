@@ -44,7 +44,10 @@ class RunFolderError(UserError):
 
 
 def claim(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-    """Make a folder that is `locked` ready: what run.json says of a run to resume, else None."""
+    """Refuse a folder that is not to be written; what run.json says of a run to resume, or None.
+
+    Nothing is removed here: an earlier run that is to be replaced stays until the new one begins.
+    """
     names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     there = sorted(names - {_LOCK, f".{RUN}.new"})  # a lock, or what a killed `write` left
     has_run = (folder / RUN).is_file()
@@ -56,8 +59,6 @@ def claim(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
         raise RunFolderError(f"{folder}: holds no run ({shown}): give another --out")
     if resume and has_run:
         return read(folder)
-    clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     return None
 
 

@@ -96,7 +96,7 @@ class TrainSettings:
         "default", _RUN, "book: the settings of the book's chapter 7", choices=("default", "book")
     )
     epochs: float = _s(2.0, _RUN, "times that each example is seen; a third already over-fits")
-    max_steps: int | None = _s(None, _RUN, "end after as many optimizer steps, whatever --epochs")
+    max_steps: int | None = _s(None, _RUN, "end after as many optimizer steps, in place of --epochs")
     seed: int = _s(0, _RUN, "of the order, the dropout and new weights; the split stays the same")
     resume: bool = _s(False, _RUN, "go on where the run in --out was stopped, or begin it")
     overwrite: bool = _s(False, _RUN, "replace the run that --out holds")

@@ -56,16 +56,24 @@ def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
     if earlier is None:
         if settings.resume:
             say(f"{folder}: no run to resume there, so a new one begins")
-        return _new(settings, folder, say)
+        return _new(settings, set(given), folder, say)
     settings = _as_before(settings, set(given), earlier["settings"], folder)
     if not (folder / "last").exists() and not (folder / ".last.old").exists():
         say(f"{folder}: the run had not saved anything yet, so it begins again")
-        run_folder.claim(folder, resume=False, overwrite=True)
-        return _new(settings, folder, say)
+        return _new(settings, set(), folder, say)
     return _resumed(settings, folder, earlier, say)
 
 
-def _new(settings: TrainSettings, folder: Path, say: Say) -> Run:
+def take_over(run: Run) -> None:
+    """A new run's first mark on the disk. From here on the folder is its own, and what an earlier
+    one left there is gone.
+    """
+    if run.is_new:
+        run_folder.clear(run.folder)
+        run_folder.write(run.folder, facts_of(run))
+
+
+def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say) -> Run:
     torch.manual_seed(settings.seed)
     source = _source_of(settings)
     if settings.from_scratch:
@@ -78,12 +86,12 @@ def _new(settings: TrainSettings, folder: Path, say: Say) -> Run:
         raise StartError(f"{source}: has no vocabulary (vocab.json and merges.txt)")
     tokenizer = Tokenizer(model.vocabulary, source)
     template = template_of(source, settings.template)
-    run = _assemble(settings, folder, model, tokenizer, template, State(), say)
+    run = _assemble(settings, folder, model, tokenizer, template, State(), given, say)
     refuse_too_small_a_disk(model, folder)
     if settings.objective == "instruct":
         model.vocabulary = template.add_to(model.vocabulary)
     run.state.untold = {"step": 0, "epoch": 0.0, "tokens": 0, "supervised_tokens": 0}
-    run_folder.write(folder, facts_of(run))
+    run.is_new = True
     return run
 
 
@@ -119,7 +127,7 @@ def _resumed(settings: TrainSettings, folder: Path, earlier: dict[str, Any], say
         raise StartError(f"{error}{way if best.exists() else ''}") from None
     tokenizer = Tokenizer(model.vocabulary, last)
     template = template_of(last) if settings.objective == "instruct" else find_template(DEFAULT)
-    run = _assemble(settings, folder, model, tokenizer, template, state, say)
+    run = _assemble(settings, folder, model, tokenizer, template, state, set(), say)
     if run.data.fingerprint != earlier["data"]["fingerprint"]:
         raise StartError(
             f"{folder}: the data is not what the run began with ({earlier['data']['fingerprint']} "
@@ -157,6 +165,7 @@ def _assemble(
     tokenizer: Tokenizer,
     template: Template,
     state: State,
+    given: set[str],
     say: Say,
 ) -> Run:
     """Choose what is left to choose, and put the parts together."""
@@ -165,7 +174,7 @@ def _assemble(
     device = find_device(settings.device)
     precision = choose_precision(settings.precision, features_of(device))
     say(f"device: {device} ({describe(device)}); {precision.name}: {precision.reason}")
-    data = load_data(settings, tokenizer, template, model.config)
+    data = load_data(settings, tokenizer, template, model.config, given)
     for line in data.lines:
         say(line)
     order = Order(

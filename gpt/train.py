@@ -57,6 +57,7 @@ class Run:
     order: Order
     n_steps: int
     state: State = field(default_factory=State)
+    is_new: bool = False  # and so may yet have to clear its folder: see start.take_over
     track: Callable[[dict[str, Any]], object] = lambda line: None
     metrics: MetricsFile = field(init=False)
 
@@ -236,7 +237,7 @@ def _demo() -> None:
     import json
 
     from gpt.plots import ascii_curve
-    from gpt.start import begin  # builds the run that this chapter is about
+    from gpt.start import begin, take_over  # builds the run that this chapter is about
     from gpt.tokenizer import learn_merges, tiny_vocabulary
 
     asked = [(f"Is {n} even or odd?", "odd" if n % 2 else "even") for n in range(10, 100)]
@@ -258,6 +259,7 @@ def _demo() -> None:
         )  # fmt: skip
         output = io.StringIO()
         run = begin(settings, (), lambda line: None)
+        take_over(run)
         with StopRequests() as stop:
             train(run, Progress(run.n_steps, 0, output), stop)
         print(f"{run.n_steps} steps of 8 examples; even numbers and odd ones, a ninth held out\n")

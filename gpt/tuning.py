@@ -19,7 +19,7 @@ from gpt.inspecting import Summary, as_text, batch_rows, title_of
 from gpt.preflight import preflight, try_a_save
 from gpt.progress import Progress
 from gpt.settings import TrainSettings, default_out, flag, names
-from gpt.start import begin
+from gpt.start import begin, take_over
 from gpt.stopping import StopRequests
 from gpt.tracking import TensorBoard
 from gpt.train import OUT_OF_PATIENCE, STOPPED, Run, draw, train
@@ -43,8 +43,8 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
                 f"preflight: the longest batch and a validation batch fit, a save of {n_bytes:,} "
                 "bytes went well; nothing was trained"
             )
-            clear_after_preflight(run)
             return 0
+        take_over(run)
         return _train(run, stop)
 
 
@@ -94,12 +94,6 @@ def outcome(run: Run) -> dict:
             "best_step": state.best_step,
         },
     }
-
-
-def clear_after_preflight(run: Run) -> None:
-    """A preflight leaves nothing that the run itself would stumble over."""
-    if run.state.step == 0:
-        (run.folder / run_folder.RUN).unlink(missing_ok=True)
 
 
 # ---- what is printed -----------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 from gpt import run_folder
 from gpt.progress import Progress
 from gpt.settings import TrainSettings
-from gpt.start import begin
+from gpt.start import begin, take_over
 from gpt.stopping import StopRequests
 from gpt.tokenizer import learn_merges, tiny_vocabulary
 from gpt.train import Run, train
@@ -55,6 +55,7 @@ def run_to_end(settings: TrainSettings, stop: StopRequests | None = None) -> tup
     """As `tuning.tune` does it, without what it prints. Returns why the run ended, too."""
     with run_folder.locked(Path(settings.out)):
         run = begin(settings, (), lambda line: None)
+        take_over(run)
         progress = Progress(run.n_steps, run.state.step, io.StringIO())
         if stop is not None:
             return run, train(run, progress, stop)

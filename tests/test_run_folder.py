@@ -19,6 +19,7 @@ from gpt.run_folder import (
     RunFolderError,
     circumstances,
     claim,
+    clear,
     locked,
     now,
     read,
@@ -65,9 +66,9 @@ def refusal(*arguments, **named) -> str:
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_new_or_an_empty_folder_is_anybodys(folder, resume, overwrite):
-    for _ in ("new", "empty"):
-        assert claim(folder, resume, overwrite) is None
-        assert folder.is_dir() and names(folder) == set()
+    assert claim(folder, resume, overwrite) is None
+    folder.mkdir(parents=True)
+    assert claim(folder, resume, overwrite) is None and names(folder) == set()
 
 
 def test_a_run_is_neither_written_over_nor_gone_on_with_unasked(run):
@@ -93,6 +94,12 @@ def test_what_a_killed_beginning_left_is_in_nobodys_way(folder):
     assert claim(folder, resume=False, overwrite=False) is None
 
 
+def test_a_run_that_is_to_be_replaced_stays_until_the_new_one_begins(run):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert claim(run, resume=False, overwrite=True) is None
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_overwriting_removes_what_a_run_makes_and_nothing_else(run):
     for name in ("notes.txt", "best.txt", "run.json.bak", "responses.csv", ".keep"):
         (run / name).write_text("mine", encoding="utf-8")
@@ -101,7 +108,7 @@ def test_overwriting_removes_what_a_run_makes_and_nothing_else(run):
     for name in (".best.old", ".last.new"):  # of a save that was killed
         (run / name).mkdir()
     (run / ".metrics.jsonl.new").write_text("half", encoding="utf-8")
-    assert claim(run, resume=False, overwrite=True) is None
+    clear(run)
     assert names(run) == {"notes.txt", "best.txt", "run.json.bak", "responses.csv", ".keep", "mine"}
     assert (run / "mine" / RUN).read_text(encoding="utf-8") == "{}"
 
@@ -116,7 +123,7 @@ def test_overwriting_removes_a_link_and_not_what_it_leads_to(run, tmp_path):
         (run / "best").symlink_to(precious, target_is_directory=True)
     except OSError:
         pytest.skip("this system lets this user make no links")
-    claim(run, resume=False, overwrite=True)
+    clear(run)
     assert names(run) == set() and (precious / "model.safetensors").read_bytes() == b"years of work"
 
 
@@ -125,7 +132,8 @@ def test_what_cannot_be_removed_is_named(run, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(run_folder.shutil, "rmtree", refuse)
-    assert f"{run / 'best'}: cannot be removed: " in refusal(run, resume=False, overwrite=True)
+    with pytest.raises(RunFolderError, match="best: cannot be removed: "):
+        clear(run)
 
 
 def test_a_run_is_resumed_as_it_stands(run):

@@ -283,7 +283,14 @@ def test_a_signal_from_outside_ends_the_run_saved(world):
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread only")
     settings = settings_in(world, epochs=500.0, samples=0)
-    threading.Timer(0.7, signal.raise_signal, [signal.SIGTERM]).start()
+    metrics = Path(settings.out) / "metrics.jsonl"
+
+    def send_when_it_runs() -> None:
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=send_when_it_runs, daemon=True).start()
     run, ended = run_to_end(settings)
     assert ended == STOPPED and 0 < run.state.step < run.n_steps
     assert check_files(run.last)["state"]["step"] == run.state.step

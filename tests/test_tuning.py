@@ -193,12 +193,27 @@ def test_a_preflight_trains_nothing_and_leaves_the_folder_free(world, tmp_path):
     assert train(world, out, "--max-steps", "2").returncode == 0
 
 
+def test_an_earlier_run_stays_until_the_one_that_replaces_it_begins(world, tmp_path):
+    out = tmp_path / "run"
+    assert train(world, out, "--max-steps", "2").returncode == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for fault in (["--data", "typo.json"], ["--preflight"], ["--max-length", "12"]):
+        train(world, out, "--overwrite", "--max-steps", "3", *fault)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    own = ["--model", str(out / "best"), "--max-steps", "3", "--device", "cpu", "--no-respond"]
+    ended = train(world, out, "--overwrite", *own, small=[])
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["steps"] == 3
+
+
 REFUSED = {
     "a negative rate": (["--lr=-1"], "--lr must be above 0, not -1.0"),
     "no batch": (["--batch-size", "0"], "--batch-size must be at least 1"),
     "no number": (["--epochs", "two"], "argument --epochs: invalid float value: 'two'"),
     "an unknown name": (["--schedule", "cosin"], "--schedule cosin: did you mean cosine?"),
     "an unknown flag": (["--learning_rat", "1"], "there is no --learning_rat"),
+    "a split of split data": (["--val-fraction", "0.2"], "--val-fraction would be ignored: each"),
+    "records as text": (["--objective", "pretrain"], "--template would be ignored"),
     "an idle setting": (["--min-lr", "0.5", "--schedule", "constant"], "--min-lr would be ignored"),
     "no such device": (["--device", "cuda:7"], "--device cuda:7: this torch"),
     "no such template": (["--template", "alpacca"], "did you mean 'alpaca'"),
