@@ -82,7 +82,7 @@ def refuse_too_small_a_disk(model: GPT, run_folder: Path) -> None:
     best, last = n_bytes(model)
     held = [path.stat().st_size for path in run_folder.rglob("*") if path.is_file()]
     try:
-        refuse_full_disk(run_folder / "last", best + 2 * last + 2**20 - sum(held))
+        refuse_full_disk(run_folder / "last", best + 2 * last + 2**18 - sum(held))
     except OSError as error:
         raise CheckpointError(f"{run_folder}: too little room for checkpoints: {error}") from None
 

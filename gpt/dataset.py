@@ -57,7 +57,11 @@ class InstructionSet:
         return self.examples.lengths
 
     def n_supervised(self, indices: np.ndarray) -> int:
-        """Tokens of the answers, and an end for each."""
+        """Tokens in the loss: of the answers and an end for each; or all but the first, and the
+        end, where prompts are in it, too.
+        """
+        if self.prompt_loss_weight > 0:
+            return int(self.lengths[indices].sum())
         parts = [self.examples[i].supervised for i in indices]
         return sum(int(of_each.sum()) for of_each in parts) + len(indices)
 
@@ -66,7 +70,8 @@ class InstructionSet:
         pairs = [(example.ids, example.supervised) for example in examples]
         if self.row_length is None:
             return collate_weighted(pairs, self.pad_id, self.prompt_loss_weight)
-        return pack(pairs, self.pad_id, self.row_length, self.prompt_loss_weight)
+        n_tokens = sum(len(ids) for ids, _ in pairs)
+        return pack(pairs, self.pad_id, min(self.row_length, n_tokens), self.prompt_loss_weight)
 
 
 class Sample(NamedTuple):

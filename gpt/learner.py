@@ -85,13 +85,17 @@ class Learner:
             losses.append(loss.detach())
         self.scaler.unscale_(self.optimizer)
         norm = clip(self.model.parameters(), self.settings.clip).item()
-        if not math.isfinite(norm) and not self.scaler.is_enabled():  # which would skip the step
-            raise Diverged(f"the gradient is {norm}, and no step was made with it")
+        loss_sum = sum(loss.item() for loss in losses) * weight_sum
+        if not math.isfinite(loss_sum):
+            raise Diverged(f"the loss is {loss_sum}")
+        may_be_skipped = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        if not math.isfinite(norm) and not may_be_skipped:  # as the scaler does, halving its scale
+            raise Diverged(f"the gradient is {norm}")
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Learned(sum(loss.item() for loss in losses) * weight_sum, weight_sum, norm)
+        return Learned(loss_sum, weight_sum, norm)
 
     @torch.no_grad()
     def validate(self, data: Batches, between: Callable[[], object] = lambda: None) -> float:
@@ -117,7 +121,8 @@ class Learner:
 
     @property
     def examples_at_once(self) -> int:
-        return self.settings.micro_batch_size or self.settings.batch_size
+        size = self.settings.batch_size
+        return min(size, self.settings.micro_batch_size or size)
 
 
 def validation_batches(data: Batches, at_once: int) -> list[np.ndarray]:

@@ -1,12 +1,27 @@
 """What is said when memory runs out: the batch that did it, how much was in use, what helps."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from gpt.batching import Batch
 from gpt.errors import UserError
+from gpt.hardware import is_out_of_memory
 from gpt.learner import Learner
 
 
 class MemoryFault(UserError):
     """The run does not fit."""
+
+
+@contextlib.contextmanager
+def explained(learner: Learner, widest: Callable[[], Batch], what: str) -> Iterator[None]:
+    """A block in which a lack of memory ends with the advice. widest: the batch to name."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryFault(advice(learner, widest(), what)) from None
+        raise
 
 
 def advice(learner: Learner, batch: Batch, what: str) -> str:

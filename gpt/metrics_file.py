@@ -40,7 +40,7 @@ KEYS = (
     "epoch",  # the part of the data that has been seen: 1.25 is a quarter into the second epoch
     "tokens",  # seen so far, without padding
     "supervised_tokens",  # of them, in the loss
-    "train_loss",  # of this step
+    "train_loss",  # of the steps since the last line, over all their tokens
     "val_loss",  # of the whole validation set
     "lr",
     "grad_norm",  # before clipping

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from gpt.batching import Batch
-from gpt.checkpoint import save_last
+from gpt.checkpoint import rng_states, save_last, set_rng_states
 from gpt.errors import UserError
 from gpt.hardware import Precision, is_out_of_memory
 from gpt.learner import Learner, validation_batches
@@ -46,7 +46,8 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
     learner, train = run.learner, run.data.train
     at_once = learner.examples_at_once
     longest = np.argsort(-train.lengths, kind="stable")[:at_once]
-    with torch.random.fork_rng(_devices_of(learner)):
+    rng = rng_states()
+    try:
         check_memory(learner, train.batch(longest), "training")
         widest = validation_batches(run.data.validation, at_once)[0]
         check_memory(learner, run.data.validation.batch(widest), "validation")
@@ -55,6 +56,8 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
             here, there = sums_of(learner, shortest), sums_on_cpu(learner, shortest)
             refuse_other_sums(here, there, learner.precision)
             say(f"one batch here and on the CPU: loss {here.loss:.4f} and {there.loss:.4f}")
+    finally:
+        set_rng_states(rng)
 
 
 def try_a_save(run: Run) -> int:
@@ -65,10 +68,6 @@ def try_a_save(run: Run) -> int:
         return sum(path.stat().st_size for path in folder.iterdir())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _devices_of(learner: Learner) -> list[int]:
-    return list(range(torch.cuda.device_count())) if learner.device.type == "cuda" else []
 
 
 def check_memory(learner: Learner, batch: Batch, what: str) -> None:

@@ -18,23 +18,23 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gpt.errors import UserError
 from gpt.files import replace_file
+from gpt.weights import is_of_a_saved_model
 
 RUN = "run.json"
 FILES = (
-    RUN, "metrics.jsonl", "loss.png", "loss.svg", "samples.md", "responses.jsonl",
-    "report.html", "report.md", "scores.json",
+    "metrics.jsonl", "loss.png", "loss.svg", "samples.md", "responses.jsonl",
+    "responses.journal", "report.html", "report.md",
 )  # fmt: skip
-FOLDERS = ("best", "last", "tensorboard")
+MODELS = ("best", "last", ".preflight")
 _LOCK = ".lock"
 _PACKAGES = ("torch", "tiktoken", "numpy", "safetensors", "huggingface_hub")
 
@@ -63,17 +63,32 @@ def claim(folder: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a run made, and what was left half made. Anything else is somebody's."""
-    for name in (*FILES, *FOLDERS):
+    """Remove what a run made, and what was left half made. Anything else is somebody's.
+
+    run.json goes last: a folder without it is nobody's run, and would be refused ever after.
+    """
+    for name in MODELS:
         for path in (folder / name, folder / f".{name}.old", folder / f".{name}.new"):
-            try:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-            except OSError as error:
-                why = error.strerror or error
-                raise RunFolderError(f"{path}: cannot be removed: {why}") from None
+            _remove(path, is_of_a_saved_model)
+    _remove(folder / "tensorboard", lambda name: name.startswith("events.out.tfevents."))
+    for name in (*FILES, RUN):
+        for path in (folder / f".{name}.new", folder / name):
+            _remove(path, lambda name: False)
+
+
+def _remove(path: Path, is_ours: Callable[[str], bool]) -> None:
+    """A file or a link; of a folder the files that are ours, and the folder if nothing is left."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        for inside in path.iterdir():
+            if is_ours(inside.name):
+                inside.unlink()
+        with contextlib.suppress(OSError):  # something of somebody's is in it
+            path.rmdir()
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be removed: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -131,7 +146,10 @@ def read(folder: Path) -> dict[str, Any]:
 def write(folder: Path, told: dict[str, Any]) -> None:
     """Whole or not at all. A file's name that is no text stays readable: as JSON's own \\udc80."""
     text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
-    replace_file(folder / RUN, text.encode("utf-8", "backslashreplace"))
+    try:
+        replace_file(folder / RUN, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise RunFolderError(f"{folder / RUN}: not written: {error.strerror or error}") from None
 
 
 def circumstances() -> dict[str, Any]:

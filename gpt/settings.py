@@ -39,10 +39,13 @@ def _s(default: Any, group: str, help: str, **more: Any) -> Any:
 _DATA, _RUN, _LEARN = "model and data", "the run", "learning"
 _VAL, _MACHINE, _NEW = "validation and saving", "the machine", "a model from scratch"
 
-# Settings that may differ when a run is resumed: they change no number that it computes.
+# Settings that may differ when a run is resumed. Most change how it is computed and not what: the
+# data is known by its fingerprint, wherever it lies, and the last bits may differ (with dropout,
+# other micro-batches also draw other masks). All others would make it another run.
 MAY_CHANGE = {
     "out", "resume", "overwrite", "preflight", "save_every", "patience", "respond", "track",
-    "device", "compile", "activation_checkpointing", "micro_batch_size", "threads",
+    "device", "compile", "activation_checkpointing", "micro_batch_size", "threads", "precision",
+    "data", "model",
 }  # fmt: skip
 
 
@@ -96,7 +99,9 @@ class TrainSettings:
         "default", _RUN, "book: the settings of the book's chapter 7", choices=("default", "book")
     )
     epochs: float = _s(2.0, _RUN, "times that each example is seen; a third already over-fits")
-    max_steps: int | None = _s(None, _RUN, "end after as many optimizer steps, in place of --epochs")
+    max_steps: int | None = _s(
+        None, _RUN, "end after as many optimizer steps, in place of --epochs"
+    )
     seed: int = _s(0, _RUN, "of the order, the dropout and new weights; the split stays the same")
     resume: bool = _s(False, _RUN, "go on where the run in --out was stopped, or begin it")
     overwrite: bool = _s(False, _RUN, "replace the run that --out holds")
@@ -211,6 +216,8 @@ def check(settings: TrainSettings, given: Iterable[str] = ()) -> None:
     val, test = (0 if f in unread else getattr(settings, f) for f in _FRACTIONS)
     if val + test >= 1:
         raise SettingsError(f"--val-fraction {val} and --test-fraction {test} leave none to train")
+    if settings.epochs > 1e6:
+        raise SettingsError(f"--epochs must be at most a million, not {settings.epochs:g}")
     if settings.resume and settings.overwrite:
         raise SettingsError("--resume goes on with the run, --overwrite replaces it: give one")
     if settings.from_scratch and settings.n_embd % settings.n_head:

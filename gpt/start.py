@@ -21,6 +21,7 @@ from gpt.config import GPTConfig
 from gpt.dataset import load_data
 from gpt.download import find_model
 from gpt.errors import UserError
+from gpt.files import folder_to_read
 from gpt.hardware import choose_precision, describe, features_of, find_device
 from gpt.learner import Learner
 from gpt.model import GPT
@@ -57,8 +58,13 @@ def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
         if settings.resume:
             say(f"{folder}: no run to resume there, so a new one begins")
         return _new(settings, set(given), folder, say)
-    settings = _as_before(settings, set(given), earlier["settings"], folder)
-    if not (folder / "last").exists() and not (folder / ".last.old").exists():
+    settings = _as_before(settings, set(given), earlier["settings"], folder, say)
+    if not folder_to_read(folder / "last").is_dir():
+        if folder_to_read(folder / "best").is_dir():
+            raise StartError(
+                f"{folder}: last/ is gone, and with it what a run goes on from: start anew from "
+                f"its best weights, with --model {folder / 'best'} and another --out"
+            )
         say(f"{folder}: the run had not saved anything yet, so it begins again")
         return _new(settings, set(), folder, say)
     return _resumed(settings, folder, earlier, say)
@@ -69,6 +75,7 @@ def take_over(run: Run) -> None:
     one left there is gone.
     """
     if run.is_new:
+        run.folder.mkdir(parents=True, exist_ok=True)
         run_folder.clear(run.folder)
         run_folder.write(run.folder, facts_of(run))
 
@@ -128,6 +135,9 @@ def _resumed(settings: TrainSettings, folder: Path, earlier: dict[str, Any], say
     tokenizer = Tokenizer(model.vocabulary, last)
     template = template_of(last) if settings.objective == "instruct" else find_template(DEFAULT)
     run = _assemble(settings, folder, model, tokenizer, template, state, set(), say)
+    was, now = earlier["precision"]["name"], run.learner.precision.name
+    if was != now:
+        say(f"precision: {was} before, {now} from here on: it goes on, though not to the last bit")
     if run.data.fingerprint != earlier["data"]["fingerprint"]:
         raise StartError(
             f"{folder}: the data is not what the run began with ({earlier['data']['fingerprint']} "
@@ -142,9 +152,9 @@ def _resumed(settings: TrainSettings, folder: Path, earlier: dict[str, Any], say
 
 
 def _as_before(
-    settings: TrainSettings, given: set[str], before: dict[str, Any], folder: Path
+    settings: TrainSettings, given: set[str], before: dict[str, Any], folder: Path, say: Say
 ) -> TrainSettings:
-    """The run's own settings, with those of the given ones that change no number in it."""
+    """The run's own settings, with those of the given ones that may differ."""
     unknown = set(before) - set(names())
     if unknown:
         raise StartError(f"{folder}/run.json: unknown settings: {', '.join(sorted(unknown))}")
@@ -155,6 +165,9 @@ def _as_before(
                 f"{before[name]}, and would become another; leave it out, or start a new run"
             )
     changed = {name: getattr(settings, name) for name in given & MAY_CHANGE}
+    if changed:
+        settings_told = ", ".join(f"{flag(name)} {value}" for name, value in changed.items())
+        say(f"from here on: {settings_told}")
     return replace(TrainSettings(**before), **(changed | {"resume": True}))
 
 
@@ -184,7 +197,9 @@ def _assemble(
         buckets=settings.order == "buckets",
         keep_last=not settings.drop_last,
     )
-    n_steps = settings.max_steps or math.ceil(settings.epochs * order.steps_per_epoch)
+    # (Rounded first: 1.1 x 50 is 55.000000000000007 to a computer.)
+    of_epochs = math.ceil(round(settings.epochs * order.steps_per_epoch, 6))
+    n_steps = settings.max_steps or of_epochs
     validate_every = settings.validate_every or max(1, round(order.steps_per_epoch / 4))
     has_template = settings.objective == "instruct"
     settings = replace(
@@ -195,7 +210,6 @@ def _assemble(
         validate_every=validate_every,
         save_every=settings.save_every or validate_every,
         max_length=settings.max_length or model.config.n_ctx,
-        precision=precision.name,
     )
     for parameter in model.parameters():
         # Out of the file's pages, to where a resumed run's would lie: how a number is aligned in

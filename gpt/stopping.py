@@ -5,15 +5,11 @@ handler only writes down that it came. The loop looks after each step, and valid
 batch; then the run is saved, and ends. Whoever presses Ctrl-C a second time does not want to wait.
 """
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
-
-from gpt.errors import UserError
-
-
-class Stopped(UserError):
-    """A run that was asked to end and has saved itself."""
 
 
 class StopRequested(Exception):
@@ -42,6 +38,8 @@ class StopRequests:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        with contextlib.suppress(OSError):  # print may be in the midst of a line, and must not be
+            os.write(2, b"\nstopping as soon as nothing is lost by it; once more: at once\n")
 
     def check(self) -> None:
         if self.signal is not None:

@@ -9,6 +9,7 @@ that the killed run wrote beyond it, so that none stands there twice.
     tensorboard --logdir checkpoints        # all runs, at http://localhost:6006
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,12 @@ TAGS = {
 
 class TrackingError(UserError):
     """TensorBoard is not there, or its folder can't be made."""
+
+
+def refuse_without_tensorboard() -> None:
+    """Before a run begins, and not when it has trained for a day."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise TrackingError("--track tensorboard needs TensorBoard: pip install tensorboard")
 
 
 class TensorBoard:

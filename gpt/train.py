@@ -17,6 +17,7 @@ What it promises, and how:
     python -m gpt.train         # tunes a tiny model for a few seconds, and draws its curve
 """
 
+import contextlib
 import math
 import tempfile
 import time
@@ -27,12 +28,13 @@ from typing import Any
 
 from torch import Tensor
 
+from gpt.batching import Batch
 from gpt.checkpoint import State, rng_states, save_best, save_last
 from gpt.cli import run as run_command
 from gpt.dataset import Data
 from gpt.hardware import is_out_of_memory
-from gpt.learner import Learner
-from gpt.memory import MemoryFault, advice
+from gpt.learner import Diverged, Learner, validation_batches
+from gpt.memory import explained
 from gpt.metrics_file import NAME, MetricsFile
 from gpt.optimizer import rate_at
 from gpt.ordering import Order, micro_batches
@@ -101,7 +103,7 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
         save(run)
         return STOPPED
     except Exception as error:
-        if not isinstance(error, OSError) and run.state.step > 0:
+        if run.state.step > 0:
             save_after(error, run, rng, progress)
         raise
 
@@ -116,12 +118,15 @@ def take_step(run: Run, examples: Any) -> dict[str, Any]:
     lr = rate_at(state.step, run.n_steps, settings.lr, settings)
     batches = [train.batch(part) for part in parts]
     try:
-        learned = run.learner.learn(batches, lr)
-    except Exception as error:
-        if is_out_of_memory(error):
-            widest = max(batches, key=lambda batch: batch.inputs.numel())
-            raise MemoryFault(advice(run.learner, widest, "training")) from None
-        raise
+        with explained(
+            run.learner, lambda: max(batches, key=lambda batch: batch.inputs.numel()), "training"
+        ):
+            learned = run.learner.learn(batches, lr)
+    except Diverged as error:
+        raise Diverged(
+            f"step {state.step + 1}: {error}, and no step was made with it: lower --lr ({lr:.1e} "
+            "here), or set --clip 1 and some --warmup"
+        ) from None
 
     n_tokens = int(train.lengths[examples].sum())
     state.step += 1
@@ -153,24 +158,35 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
     told = dict(line)
     if is_last or state.step % settings.validate_every == 0:
         began = time.perf_counter()
-        told["val_loss"] = run.learner.validate(run.data.validation, stop.check)
+        told["val_loss"] = validate(run, stop)
         state.seconds += time.perf_counter() - began
         if is_better(state, told["val_loss"]):
             save_best(run.learner.model, run.best, state.step, told["val_loss"])
     if state.weight_sum and (is_last or "val_loss" in told or state.step % settings.log_every == 0):
         told["train_loss"] = state.loss_sum / state.weight_sum
     told["seconds"] = round(state.seconds, 3)
+    mean = state.loss_sum / state.weight_sum if state.weight_sum else None  # so far
+    progress.step({"train_loss": mean} | told)
+    if settings.samples and (is_last or state.step % run.order.steps_per_epoch == 0):
+        show_samples(run, progress)
     if "train_loss" in told or "val_loss" in told:
         run.metrics.append(told)
     count(state, told)  # all at once: whatever fails before it leaves the step untold
     run.track(told)
-    progress.step(told)
-    if settings.samples and (is_last or state.step % run.order.steps_per_epoch == 0):
-        show_samples(run, progress)
     if "val_loss" in told:
         draw(run, progress.say, again_after=30.0)
     if state.step % settings.save_every == 0:
         save(run)
+
+
+def validate(run: Run, stop: StopRequests) -> float:
+    learner, data = run.learner, run.data.validation
+
+    def widest() -> Batch:
+        return data.batch(validation_batches(data, learner.examples_at_once)[0])
+
+    with explained(learner, widest, "validation"):
+        return learner.validate(data, stop.check)
 
 
 def is_better(state: State, val_loss: float) -> bool:
@@ -196,10 +212,16 @@ def out_of_patience(run: Run) -> bool:
 
 
 def show_samples(run: Run, progress: Progress) -> None:
-    samples = run.data.samples
-    answers = answer_samples(run.learner.model, run.tokenizer, samples)
+    samples, path = run.data.samples, run.folder / "samples.md"
     epoch = run.state.step / run.order.steps_per_epoch
-    keep_samples(run.folder / "samples.md", run.state.step, round(epoch, 2), samples, answers)
+    try:
+        answers = answer_samples(run.learner.model, run.tokenizer, samples)
+        keep_samples(path, run.state.step, round(epoch, 2), samples, answers)
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_out_of_memory(error):
+            raise
+        progress.say(f"{path}: no samples this time: {error}")  # none is worth a run
+        return
     for text in as_lines(samples, answers):
         progress.say(text)
 
@@ -227,9 +249,11 @@ def save_after(error: Exception, run: Run, rng: dict[str, Tensor], progress: Pro
     """The run has failed. What it had learned has not."""
     try:
         save(run, rng)
-        progress.say(f"saved as it was after step {run.state.step}: {run.last}")
+        said = f"saved as it was after step {run.state.step}: {run.last}"
     except Exception as second:
-        progress.say(f"and it could not be saved: {second}")
+        said = f"not saved after step {run.state.step} ({second}); the last save stands"
+    with contextlib.suppress(OSError, ValueError):  # what failed may be the terminal
+        progress.say(said)
 
 
 def _demo() -> None:

@@ -1,6 +1,9 @@
-"""The main job from end to end, as `scripts/train.py` runs it: begin, check, train, tell.
+"""The main job from end to end, as `scripts/train.py` runs it: begin, check, train, answer, tell.
 
-settings ─> start.begin ─> preflight ─> train ─> what it made, and what to type next
+    settings ─> start.begin ─> preflight ─> train ─> answers ─> report ─> what to type next
+
+The model is whole on the disk before the first answer is asked for, so that nothing which happens
+to the answers can cost the run.
 """
 
 import os
@@ -13,15 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from gpt import run_folder
+from gpt.answering import answer_test
+from gpt.answers import NAME as RESPONSES
 from gpt.dataset import InstructionSet
-from gpt.errors import UserError
+from gpt.errors import UserError, first_line
 from gpt.inspecting import Summary, as_text, batch_rows, title_of
 from gpt.preflight import preflight, try_a_save
 from gpt.progress import Progress
+from gpt.responses import outcome
+from gpt.review import write_report
 from gpt.settings import TrainSettings, default_out, flag, names
 from gpt.start import begin, take_over
-from gpt.stopping import StopRequests
-from gpt.tracking import TensorBoard
+from gpt.stopping import StopRequested, StopRequests
+from gpt.tracking import TensorBoard, refuse_without_tensorboard
 from gpt.train import OUT_OF_PATIENCE, STOPPED, Run, draw, train
 
 _SHOWN = 2  # examples of the first batch, token by token
@@ -29,6 +36,8 @@ _SHOWN = 2  # examples of the first batch, token by token
 
 def tune(settings: TrainSettings, given: Iterable[str]) -> int:
     """Do it all; the exit code."""
+    if settings.track == "tensorboard":
+        refuse_without_tensorboard()
     folder = Path(settings.out or default_out(settings))
     with run_folder.locked(folder), StopRequests() as stop:
         run = begin(settings, given, print)
@@ -49,38 +58,76 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
 
 
 def _train(run: Run, stop: StopRequests) -> int:
-    told = run_folder.read(run.folder)
+    told = begin_sitting(run)
     progress = Progress(run.n_steps, run.state.step)
     mirror = None
     if run.settings.track == "tensorboard":
         mirror = TensorBoard(run.folder, run.state.step if run.state.step else -1, progress.say)
         run.track = mirror.log
+    ended = "interrupted at once"
     try:
         ended = train(run, progress, stop)
-    except UserError as error:
-        told["ended"] = f"failed: {error}"
+    except Exception as error:
+        ended = f"failed: {first_line(error)}"
         raise
-    except KeyboardInterrupt:
-        told["ended"] = "interrupted at once"
-        raise
-    else:
-        told["ended"] = ended
     finally:
         progress.close()
         if mirror is not None:
             mirror.close()
-        told |= outcome(run)
-        run_folder.write(run.folder, told)
+        try:
+            run_folder.write(run.folder, told | {"ended": ended} | how_far(run))
+        except UserError as error:  # which must not stand in the place of why the run failed
+            print(error, file=sys.stderr)
     draw(run, print)
     if ended == STOPPED:
         print(f"\nstopped after step {run.state.step:,} of {run.n_steps:,}, and saved. To go on:")
         print(f"  {command('train', '--out', str(run.folder), '--resume')}")
         return stop.exit_code()
     print(f"\n{summary(run, ended)}")
+    if run.settings.respond and run.data.test:
+        return respond(run, stop)
+    print(f"next: {_next(run)}")
     return 0
 
 
-def outcome(run: Run) -> dict:
+def respond(run: Run, stop: StopRequests) -> int:
+    """Answer the test records with the tuned model and its base, and write the report."""
+    settings, out = run.settings, run.folder / RESPONSES
+    print(f"\nthe {len(run.data.test):,} test records, answered by this model and its base:")
+    try:
+        rows = answer_test(
+            run.folder,
+            run.data.test,
+            out,
+            base=None if settings.from_scratch else settings.model,
+            device=settings.device,
+            replace_other=True,  # answers of the model as it was before it was resumed
+            stop=stop,
+        )
+    except StopRequested:
+        print("\nstopped; the model and the answers so far are saved. To go on:")
+        print(f"  {command('respond', '--model', str(run.folder))}")
+        return stop.exit_code()
+    print(outcome(rows))
+    print(f"  {write_report(run.folder)}: the answers side by side, for you to read and grade")
+    print(f"next: {command('chat', '--model', str(run.folder))}")
+    return 0
+
+
+def begin_sitting(run: Run) -> dict:
+    """run.json of a run at work: each sitting with its own command, versions and hardware."""
+    told = run_folder.read(run.folder)
+    sitting = run_folder.circumstances() | {"from_step": run.state.step}
+    told |= {
+        "settings": run.settings.to_dict(),
+        "ended": "not yet",
+        "sittings": [*told.get("sittings", []), sitting],
+    }
+    run_folder.write(run.folder, told)
+    return told
+
+
+def how_far(run: Run) -> dict:
     """What run.json says of how far the run came."""
     state = run.state
     return {
@@ -124,6 +171,8 @@ def first_batch(run: Run) -> str:
     width = shutil.get_terminal_size((100, 24)).columns
     title = f"{len(shown)} of the first batch's {len(step.examples)} examples, with the "
     title += title_of(run.template, run.settings.max_length)
+    if run.settings.prompt_loss_weight:
+        title += f"; prompts are in the loss too, each token as {run.settings.prompt_loss_weight:g}"
     nothing = Summary(np.array([], int), 0, [], run.settings.max_length)
     return as_text(title, rows, nothing, color, width).rstrip() + "\n"
 
@@ -148,13 +197,13 @@ def summary(run: Run, ended: str) -> str:
     for name, what in made.items():
         if (folder / name).exists():
             lines.append(f"  {folder / name}: {what}")
-    return "\n".join([*lines, f"next: {_next(run)}"])
+    return "\n".join(lines)
 
 
 def _next(run: Run) -> str:
     if run.settings.objective == "pretrain":
         return command("train", "--model", str(run.folder), "--data", "data/instructions.json")
-    return command("plot", str(run.folder), "--lr")
+    return command("chat", "--model", str(run.folder))
 
 
 def command(script: str, *arguments: str) -> str:

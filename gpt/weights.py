@@ -198,7 +198,7 @@ def save_model(
         n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
         n_bytes += sum(map(len, model.vocabulary.values()))
         refuse_full_disk(folder, n_bytes + added_bytes)
-        with replacing_folder(folder, replaces=_is_of_a_saved_model) as new:
+        with replacing_folder(folder, replaces=is_of_a_saved_model) as new:
             for name, fields in (("config.json", config), ("generation_config.json", generation)):
                 (new / name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
             for name, content in model.vocabulary.items():
@@ -236,10 +236,11 @@ def refuse_full_disk(folder: Path, needed: int) -> None:
         raise OSError(f"it needs {needed:,} bytes, and {free:,} are free there")
 
 
-def _is_of_a_saved_model(name: str) -> bool:
+def is_of_a_saved_model(name: str) -> bool:
     """What must not stay behind: any of these would be read together with the new weights."""
     weights = re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
-    return bool(weights) or name in (*VOCABULARY_FILES, *_OF_A_RUN, "encoder.json", "vocab.bpe")
+    others = ("config.json", "generation_config.json", "encoder.json", "vocab.bpe", *_OF_A_RUN)
+    return bool(weights) or name in (*VOCABULARY_FILES, *others)
 
 
 def _demo() -> None:

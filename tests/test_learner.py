@@ -125,10 +125,27 @@ def test_a_gradient_that_is_no_number_is_refused_before_the_step():
     with torch.no_grad():
         learner.model.ln_f.weight[0] = float("inf")
     before = copy.deepcopy(learner.model.state_dict())
-    with pytest.raises(Diverged, match="the gradient is nan"):
+    with pytest.raises(Diverged, match="the loss is nan"):
         learner.learn([instruction_set().batch(range(8))], 1e-3)
     for name, value in learner.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_half_precision_skips_a_step_and_gives_up_when_no_scale_helps():
+    data, half = instruction_set(), Precision("fp16", "")
+    learner = learner_of(precision=half)
+    learner.precision = FP32  # the CPU computes; the scaler is what is tested
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    before = copy.deepcopy(learner.model.state_dict())
+    hook = learner.model.ln_f.weight.register_hook(lambda gradient: gradient * float("inf"))
+    assert learner.learn([data.batch(range(8))], 1e-3).grad_norm == float("inf")
+    learner.learn([data.batch(range(8))], 1e-3)
+    for name, value in learner.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    with pytest.raises(Diverged, match="the gradient is inf"):
+        for _ in range(3):
+            learner.learn([data.batch(range(8))], 1e-3)
+    hook.remove()
 
 
 def test_validation_is_the_same_at_any_batch_size_and_draws_nothing():

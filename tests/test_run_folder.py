@@ -14,7 +14,7 @@ import pytest
 from gpt import run_folder
 from gpt.run_folder import (
     FILES,
-    FOLDERS,
+    MODELS,
     RUN,
     RunFolderError,
     circumstances,
@@ -42,9 +42,11 @@ def run(folder) -> Path:
     folder.mkdir(parents=True)
     for name in FILES:
         (folder / name).write_text(name, encoding="utf-8")
-    for name in FOLDERS:
+    for name in ("best", "last"):
         (folder / name).mkdir()
         (folder / name / "model.safetensors").write_bytes(b"weights")
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "events.out.tfevents.1.x").write_bytes(b"points")
     write(folder, FACTS)
     return folder
 
@@ -113,6 +115,27 @@ def test_overwriting_removes_what_a_run_makes_and_nothing_else(run):
     assert (run / "mine" / RUN).read_text(encoding="utf-8") == "{}"
 
 
+def test_somebodys_file_beside_the_weights_stays(run):
+    for name in MODELS:
+        (run / name).mkdir(exist_ok=True)
+        (run / name / "model.safetensors").write_bytes(b"weights")
+        (run / name / "notes.txt").write_text("mine", encoding="utf-8")
+    clear(run)
+    assert {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} == {
+        f"{name}/notes.txt" for name in MODELS
+    }
+
+
+def test_run_json_is_the_last_to_go(run, monkeypatch):
+    gone = []
+    unlink = Path.unlink
+    monkeypatch.setattr(
+        run_folder.Path, "unlink", lambda p, **named: (gone.append(p.name), unlink(p, **named))
+    )
+    clear(run)
+    assert gone[-1] == RUN
+
+
 def test_overwriting_removes_a_link_and_not_what_it_leads_to(run, tmp_path):
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -131,7 +154,7 @@ def test_what_cannot_be_removed_is_named(run, monkeypatch):
     def refuse(path, **_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(run_folder.shutil, "rmtree", refuse)
+    monkeypatch.setattr(run_folder.Path, "unlink", refuse)
     with pytest.raises(RunFolderError, match="best: cannot be removed: "):
         clear(run)
 
@@ -158,7 +181,7 @@ def test_what_is_written_is_read_again(folder):
 def test_a_failed_write_leaves_the_old_one(run, monkeypatch):
     with pytest.raises(TypeError):
         write(run, {"settings": object()})
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as patch, pytest.raises(RunFolderError, match="No space"):
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
         write(run, {"settings": {}})
     assert read(run) == FACTS and ".run.json.new" not in names(run)

@@ -83,9 +83,9 @@ def test_settings_survive_the_json_that_a_run_keeps_them_in():
         assert TrainSettings(**json.loads(json.dumps(settings.to_dict()))) == settings
 
 
-def test_what_may_change_on_a_resume_are_settings_that_change_no_number():
+def test_what_may_change_on_a_resume_is_nothing_that_makes_it_another_run():
     assert set(names()) >= MAY_CHANGE
-    decides = "model data objective template max_length seed batch_size lr dropout order precision"
+    decides = "objective template max_length seed batch_size lr dropout order prompt_loss_weight"
     assert not MAY_CHANGE & set(decides.split())
 
 

@@ -118,4 +118,8 @@ sys.exit(stop.exit_code())
             assert process.stdout.readline() == b"ready\n"
             process.send_signal(number)
             told, complaints = process.communicate(timeout=30)
-        assert (told, complaints, process.returncode) == (b"saved\n", b"", 128 + number)
+        assert (told, complaints, process.returncode) == (
+            b"saved\n",
+            b"\nstopping as soon as nothing is lost by it; once more: at once\n",
+            128 + number,
+        )

@@ -216,7 +216,7 @@ def test_a_failed_step_is_undone_saved_and_can_be_done_again(never_stopped, worl
 
 def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(world):
     settings = settings_in(world, lr=1e30, clip=0.0, schedule="constant", warmup=0.0, epochs=9.0)
-    with pytest.raises(Diverged, match="the gradient is"):
+    with pytest.raises(Diverged, match=r"step \d+: the (gradient|loss) is .*lower --lr"):
         run_to_end(settings)
     load_model(Path(settings.out) / "last")  # would refuse weights that are no numbers
 

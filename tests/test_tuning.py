@@ -263,6 +263,52 @@ def test_a_disk_without_room_is_refused_at_the_start(world, small_disk):
     assert not (small_disk / "run" / "run.json").exists()
 
 
+def test_a_disk_that_fills_up_in_the_midst_of_a_run_is_told_in_a_line(world, small_disk):
+    from gpt import train as loop
+
+    out = small_disk / "run"
+    take_step = loop.take_step
+
+    def and_fill(run, examples):
+        if run.state.step == 3:
+            free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+            (small_disk / "filler").write_bytes(bytes(free))
+        return take_step(run, examples)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "take_step", and_fill)
+        ended = train(world, out, "--max-steps", "8", "--save-every", "4")
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert re.search(r"^error: .*(No space|not saved: it needs [\d,]+ bytes)", ended.stderr, re.M)
+    (small_disk / "filler").unlink()
+    assert train(world, out, "--resume", small=[]).returncode == 0
+
+
+def test_a_run_whose_last_is_gone_is_not_begun_again(world, tmp_path):
+    import shutil
+
+    out = tmp_path / "run"
+    assert train(world, out, "--max-steps", "2").returncode == 0
+    shutil.rmtree(out / "last")
+    (out / "best" / "mine.txt").write_text("mine", encoding="utf-8")
+    ended = train(world, out, "--resume", small=[])
+    assert ended.returncode == 1 and "last/ is gone" in ended.stderr
+    assert (out / "best" / "mine.txt").exists()
+
+
+def test_a_run_goes_on_where_its_data_has_moved_to_and_tells_each_sitting(world, tmp_path):
+    import shutil
+
+    out, moved = tmp_path / "run", tmp_path / "elsewhere.json"
+    assert train(world, out, "--max-steps", "2").returncode == 0
+    shutil.copy(world / "letters.json", moved)
+    ended = train(world, out, "--resume", "--data", str(moved), "--patience", "3", small=[])
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert told["settings"]["data"] == [str(moved)] and told["settings"]["patience"] == 3
+    assert [sitting["from_step"] for sitting in told["sittings"]] == [0, 2]
+
+
 def test_two_processes_do_not_share_a_folder(world, tmp_path):
     from gpt.run_folder import locked
 
@@ -294,6 +340,30 @@ def test_pretraining_reads_plain_text_and_its_model_can_be_tuned(world, tmp_path
                   small=["--template", "plain", "--device", "cpu", "--no-respond"])  # fmt: skip
     assert tuned.returncode == 0, tuned.stderr
     assert (tmp_path / "tuned" / "best" / "template.json").exists()
+
+
+def test_the_test_records_are_answered_at_the_end_and_the_report_is_written(world, tmp_path):
+    records = json.loads((world / "letters.json").read_text(encoding="utf-8"))
+    for record in records:
+        del record["split"]
+    (tmp_path / "some.json").write_text(json.dumps(records), encoding="utf-8")
+    base = tmp_path / "base"
+    data = ["--data", str(tmp_path / "some.json")]
+    given = [*data, "--val-fraction", "0.1", "--test-fraction", "0.2", "--max-steps", "4"]
+    small = [flag for flag in SMALL if flag != "--no-respond"]
+    ended = train(world, base, *given, small=small)
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in (base / "responses.jsonl").open(encoding="utf-8")]
+    assert len(rows) == 10 and not any("base_response" in row for row in rows)
+    out = tmp_path / "tuned"
+    few = ["--device", "cpu", "--threads", "1"]
+    ended = train(world, out, *given, "--model", str(base), small=few)
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in (out / "responses.jsonl").open(encoding="utf-8")]
+    assert len(rows) == 10 and all({"response", "base_response"} <= set(row) for row in rows)
+    assert "exact match" in ended.stdout and f"{out / 'report.html'}: " in ended.stdout
+    assert (out / "report.html").exists() and (out / "report.md").exists()
+    assert ended.stdout.splitlines()[-1] == f"next: python scripts/chat.py --model {out}"
 
 
 def test_help_is_quick_and_needs_no_torch():

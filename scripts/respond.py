@@ -1,0 +1,118 @@
+"""Answer the test records with a tuned model, and with the model that it was tuned from beside it.
+
+python scripts/respond.py --model checkpoints/gpt2-mine                      # the run's own test
+python scripts/respond.py --model checkpoints/gpt2-mine --data other.json --out other.jsonl
+python scripts/respond.py --model gpt2 --data mine.json --template alpaca    # one model alone
+
+Each answer is on the disk as soon as it is finished: stopped or killed, the same line goes on.
+"""
+
+import argparse
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without being installed
+
+from gpt.cli import ArgumentParser, run
+from gpt.speaking import Controls, add_flags
+
+
+def main() -> None:
+    args = parse_arguments()
+    controls = Controls.of(args)
+    from gpt import answering, run_folder  # and with it torch, which --help needs not
+    from gpt.answers import NAME
+    from gpt.errors import UserError
+    from gpt.records import load_records, parse_fields
+    from gpt.responses import outcome
+    from gpt.stopping import StopRequested, StopRequests
+
+    folder = answering.run_of(args.model)
+    if folder is None and not (args.data and args.out):
+        raise UserError(
+            f"{args.model}: is no run, so there is no test split: give --data and --out"
+        )
+    if args.data:
+        fields = parse_fields(args.fields) if args.fields else None
+        records = load_records(args.data, fields, args.skip_bad, need_answers=False)
+    else:
+        records = answering.test_records(folder)
+    records = records[: args.limit]
+    base = args.base
+    if base is None and folder is not None:
+        base = answering.base_of(folder)
+    out = args.out or folder / NAME
+    if out.resolve() in [path.resolve() for path in args.data or ()]:
+        raise UserError(f"--out {out}: is the data itself: give another file")
+    in_run = folder is not None and out.resolve().parent == folder.resolve()
+    with (
+        run_folder.locked(folder) if in_run else contextlib.nullcontext(),
+        StopRequests() as stop,
+    ):
+        try:
+            rows = answering.answer_test(
+                args.model,
+                records,
+                out,
+                None if base == "none" else base,
+                controls,
+                template=args.template,
+                device=args.device,
+                precision=args.precision,
+                batch_size=args.batch_size,
+                overwrite=args.overwrite,
+                stop=stop,
+                say=lambda line: print(line, file=sys.stderr),
+            )
+        except StopRequested:
+            again = [argument for argument in sys.argv[1:] if argument != "--overwrite"]
+            print("\nstopped; what was answered is on the disk. To go on:", file=sys.stderr)
+            print(f"  {shlex.join(['python', 'scripts/respond.py', *again])}", file=sys.stderr)
+            sys.exit(stop.exit_code())
+    print(outcome(rows))
+    print(f"{len(rows):,} rows: {out}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = ArgumentParser(__doc__)
+    add = parser.add_argument
+    add("--model", required=True, metavar="RUN|FOLDER", help="a run's folder (its best/), or model")
+    add(
+        "--data",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="instruction data, with answers or without (default: the run's own test records)",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="default: responses.jsonl in the run's folder",
+    )
+    add(
+        "--base",
+        metavar="NAME|none",
+        help="the model to compare with (default: the one that the run began with)",
+    )
+    add("--limit", type=int, metavar="N", help="the first N records only")
+    add("--batch-size", type=int, metavar="N", help="rows at once (default: as many as fit)")
+    add("--overwrite", action="store_true", help="answer anew what --out holds already")
+    add("--fields", metavar="NAME=KEY,...", help="what the keys of --data are called")
+    add("--skip-bad", action="store_true", help="go on without faulty records of --data")
+    add_flags(parser)
+    args = parser.parse_args()
+    for flag, value in (("--limit", args.limit), ("--batch-size", args.batch_size)):
+        if value is not None and value < 1:
+            parser.error(f"{flag} must be at least 1, not {value}")
+    if (args.fields or args.skip_bad) and not args.data:
+        parser.error("--fields and --skip-bad are for --data: the run's own data is read as it was")
+    if args.out is not None and args.out.suffix.lower() != ".jsonl":
+        parser.error(f"--out {args.out}: a file of answers is JSON lines, NAME.jsonl")
+    return args
+
+
+if __name__ == "__main__":
+    run(main)
