@@ -248,7 +248,8 @@ def _demo() -> None:
         save_last(model, optimizer, scaler, State(step=3), last)
         print("last/ after three steps with dropout:")
         for path in sorted(last.iterdir()):
-            print(f"  {path.name:<24} {path.stat().st_size:>6,} bytes")
+            size = f"{path.stat().st_size:>6,} bytes" if path.suffix == ".safetensors" else ""
+            print(f"  {path.name:<24} {size}".rstrip())
         went_on = [step(model, optimizer) for _ in range(3)]
 
         again, state, rest = load_last(last)
