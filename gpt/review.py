@@ -17,6 +17,7 @@ grades come back as a file, and are then part of the report.
 
 import json
 import tempfile
+import textwrap
 from pathlib import Path
 
 from gpt import answers
@@ -88,7 +89,8 @@ def _demo() -> None:
         file.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
         grades.write_text(json.dumps({"kind": KIND, "grades": given}), encoding="utf-8")
         page = write_report(file, grades)
-        print(page.with_name(TEXT).read_text(encoding="utf-8"))
+        print(f"{TEXT}:\n")
+        print(textwrap.indent(page.with_name(TEXT).read_text(encoding="utf-8"), "  "))
         text = page.read_text(encoding="utf-8")
     n = text.count("<script>")
     print(f"{page.name}: the same with the curve, to search, to grade. <script> is in it {n} time:")
