@@ -24,6 +24,7 @@ from gpt.errors import UserError
 from gpt.files import folder_to_read
 from gpt.hardware import choose_precision, describe, features_of, find_device
 from gpt.learner import Learner
+from gpt.metrics_file import NAME, MetricsFile
 from gpt.model import GPT
 from gpt.ordering import Order
 from gpt.samples import cut_samples
@@ -60,7 +61,8 @@ def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
         return _new(settings, set(given), folder, say)
     settings = _as_before(settings, set(given), earlier["settings"], folder, say)
     if not folder_to_read(folder / "last").is_dir():
-        if folder_to_read(folder / "best").is_dir():
+        metrics = folder / NAME
+        if metrics.exists() and any(line["step"] > 0 for line in MetricsFile(metrics).read()):
             raise StartError(
                 f"{folder}: last/ is gone, and with it what a run goes on from: start anew from "
                 f"its best weights, with --model {folder / 'best'} and another --out"
