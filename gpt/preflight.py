@@ -21,9 +21,9 @@ import torch
 from gpt.batching import Batch
 from gpt.checkpoint import rng_states, save_last, set_rng_states
 from gpt.errors import UserError
-from gpt.hardware import Precision, is_out_of_memory
+from gpt.hardware import Precision
 from gpt.learner import Learner, validation_batches
-from gpt.memory import MemoryFault, advice
+from gpt.memory import explained
 from gpt.model import GPT
 from gpt.optimizer import clip
 from gpt.train import Run
@@ -73,20 +73,17 @@ def try_a_save(run: Run) -> int:
 def check_memory(learner: Learner, batch: Batch, what: str) -> None:
     """Compute with the batch, and with the optimizer's memory in place; forget the result."""
     try:
-        if what == "validation":
-            with torch.no_grad():
-                learner.model.eval()
-                learner.loss_of(batch)
-            return
-        trained = [p for p in learner.model.parameters() if p.requires_grad]
-        is_fresh = not learner.optimizer.state
-        moments = [torch.empty_like(p) for p in trained for _ in range(2)] if is_fresh else []
-        learner.loss_of(batch).backward()
-        del moments
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryFault(advice(learner, batch, what)) from None
+        with explained(learner, lambda: batch, what):
+            if what == "validation":
+                with torch.no_grad():
+                    learner.model.eval()
+                    learner.loss_of(batch)
+                return
+            trained = [p for p in learner.model.parameters() if p.requires_grad]
+            is_fresh = not learner.optimizer.state
+            moments = [torch.empty_like(p) for p in trained for _ in range(2)] if is_fresh else []
+            learner.loss_of(batch).backward()
+            del moments
     finally:
         learner.model.train()
         learner.optimizer.zero_grad(set_to_none=True)
