@@ -28,6 +28,8 @@ from gpt.cli import run
 from gpt.errors import UserError
 
 _DEVICES = "there are auto, cpu, cuda, cuda:1 and mps"
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_KEEP = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -162,6 +164,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
     )
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's malloc to give no large block back to the system; whether there was one to tell.
+
+    A training step frees and allocates the same half gigabyte of gradients and activations, again
+    and again. By default each large block is a mapping of its own, which the system must take back,
+    and fill with zeros page by page when it is wanted again: a tenth of a step's time. It is for
+    the whole process, so only a run that trains on a CPU asks for it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False  # another C library than glibc
+    return all(mallopt(option, value) for option, value in _KEEP)
 
 
 def describe(device: torch.device) -> str:

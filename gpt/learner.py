@@ -26,6 +26,7 @@ from gpt.model import GPT
 from gpt.optimizer import clip, make_optimizer
 from gpt.ordering import micro_batches
 from gpt.packing import document_mask
+from gpt.preamble import n_shared, worth_sharing
 from gpt.settings import TrainSettings
 
 
@@ -57,15 +58,17 @@ class Learner:
         self.hidden = Compiled(model.hidden, warn) if settings.compile else model.hidden
         self.optimizer = make_optimizer(model, settings, lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
+        self.find_shared = how_to_share(settings, device)
         self.model.train()
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The summed loss of a batch that lies on the CPU, as the place and precision have it."""
         picked = supervised_rows(batch)  # here, and not on a GPU that would have to be waited for
+        shared = self.find_shared(batch)
         batch, picked = self._moved(batch), self._moved(picked)
         mask = None if batch.documents is None else document_mask(batch.documents)
         with self.precision.autocast(self.device):
-            return summed_loss(self.model, batch, mask, picked, self.hidden)
+            return summed_loss(self.model, batch, mask, picked, self.hidden, shared)
 
     def _moved(self, tensors: NamedTuple) -> NamedTuple:
         return type(tensors)(
@@ -123,6 +126,17 @@ class Learner:
     def examples_at_once(self) -> int:
         size = self.settings.batch_size
         return min(size, self.settings.micro_batch_size or size)
+
+
+def how_to_share(settings: TrainSettings, device: torch.device) -> Callable[[Batch], int]:
+    """How many tokens of a batch are to be computed once for all of its rows."""
+    if settings.shared_preamble == "always":
+        return n_shared
+    # A GPU would rather have one large pass than two.
+    has_dropout = settings.dropout > 0 or settings.lora_dropout > 0
+    if settings.shared_preamble == "auto" and device.type == "cpu" and not has_dropout:
+        return worth_sharing
+    return lambda batch: 0
 
 
 def validation_batches(data: Batches, at_once: int) -> list[np.ndarray]:

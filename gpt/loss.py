@@ -25,7 +25,7 @@ Sources: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (
 memory logits take; the gradient of a softmax is in every textbook.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,7 +36,9 @@ from gpt.batching import IGNORE_INDEX, Batch, collate_weighted
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.model import GPT
+from gpt.preamble import hidden_of_shared, places_of_shared
 
+_HEAD_PART = 1024  # entries of the vocabulary
 CHUNK_NUMBERS = 2**25  # logits at once: 134 MB in fp32; smaller chunks gain no memory that counts
 
 
@@ -71,13 +73,20 @@ def summed_loss(
     mask: Tensor | None = None,
     picked: Supervised | None = None,
     hidden_of: Callable[..., Tensor] | None = None,
+    n_shared: int = 0,
 ) -> Tensor:
     """The same from a model, without logits for what is not supervised.
 
-    picked: the batch's `supervised_rows`, where they are known; hidden_of: `model.hidden` compiled.
+    picked: the batch's `supervised_rows`, where they are known; hidden_of: `model.hidden` compiled;
+    n_shared: of the tokens that all rows begin with, how many are computed once (preamble.py).
     """
     rows, targets, weights = picked or supervised_rows(batch)
-    hidden = (hidden_of or model.hidden)(batch.inputs, batch.positions, mask)  # (B, T, C)
+    hidden_of = hidden_of or model.hidden
+    if n_shared:
+        hidden = hidden_of_shared(hidden_of, batch.inputs, n_shared)
+        rows = places_of_shared(rows, batch.inputs.size(1), n_shared)
+    else:
+        hidden = hidden_of(batch.inputs, batch.positions, mask)  # (B, T, C)
     supervised = hidden.flatten(0, 1).index_select(0, rows)  # (N, C)
     return chunked_loss(supervised, model.wte.weight, targets, weights)
 
@@ -95,8 +104,25 @@ def chunked_loss(
     if chunk is None:
         chunk = max(1, CHUNK_NUMBERS // head.size(0))
     if not torch.is_grad_enabled():  # validation: no way back, nothing to carry
-        return _in_chunks(hidden, head, targets, weights, chunk, None, None)
+        return _in_chunks(hidden, head, targets, weights, chunk, None)
     return _ChunkedLoss.apply(hidden, head, targets, weights, chunk)
+
+
+class _Gradients:
+    """Of hidden and of the head, as far as they are wanted, grown chunk by chunk."""
+
+    def __init__(self, hidden: Tensor, head: Tensor, wanted: Sequence[bool]) -> None:
+        self.hidden = torch.empty_like(hidden) if wanted[0] else None
+        self.head: Tensor | None = None
+        self.wants_head = wanted[1]
+
+    def add(self, part: slice, d_logits: Tensor, hidden: Tensor, head: Tensor) -> None:
+        if self.hidden is not None:
+            self.hidden[part] = d_logits @ head.to(d_logits.dtype)  # (chunk, C)
+        if not self.wants_head:
+            return
+        d_head = (d_logits.T @ hidden[part]).float()  # (V, C); fp32, where small terms are not lost
+        self.head = d_head if self.head is None else self.head.add_(d_head)
 
 
 def _in_chunks(
@@ -105,47 +131,69 @@ def _in_chunks(
     targets: Tensor,
     weights: Tensor,
     chunk: int,
-    d_hidden: Tensor | None,
-    d_head: Tensor | None,
+    gradients: _Gradients | None,
 ) -> Tensor:
-    """The loss; and into d_hidden and d_head, where they are given, its gradients."""
+    """The loss; and its gradients, where there is something to hold them."""
     total = torch.zeros((), device=hidden.device)
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
-        logits = F.linear(hidden[part], head).float()  # (chunk, V)
+        logits = logits_of(hidden[part], head).float()  # (chunk, V)
         log_sum = logits.logsumexp(1)  # (chunk)
         of_target = logits.gather(1, targets[part, None]).squeeze(1)
         total += ((log_sum - of_target) * weights[part]).sum()
-        if d_hidden is None and d_head is None:
+        if gradients is None:
             continue
         d_logits = logits.sub_(log_sum[:, None]).exp_()  # softmax, in the same memory
         d_logits[torch.arange(len(d_logits), device=hidden.device), targets[part]] -= 1
-        d_logits = (d_logits * weights[part, None]).to(hidden.dtype)
-        if d_hidden is not None:
-            d_hidden[part] = d_logits @ head.to(hidden.dtype)  # (chunk, C)
-        if d_head is not None:
-            d_head += d_logits.T @ hidden[part]  # (V, C)
+        d_logits = d_logits.mul_(weights[part, None]).to(hidden.dtype)
+        gradients.add(part, d_logits, hidden, head)
     return total
+
+
+def logits_of(hidden: Tensor, head: Tensor) -> Tensor:
+    """(N, C) and (V, C) -> (N, V), where no gradient is wanted. On a CPU in parts: one product so
+    wide is slow there, and 104 rows by 50,257 are 1.6 times as fast.
+    """
+    N, V = len(hidden), len(head)
+    if N == 1 or head.device.type != "cpu" or not head.dtype == hidden.dtype == torch.float32:
+        return F.linear(hidden, head)
+    logits = hidden.new_empty(N, V)
+    for start in range(0, V, _HEAD_PART):
+        part = slice(start, start + _HEAD_PART)
+        torch.mm(hidden, head[part].T, out=logits[:, part])
+    return logits
+
+
+def surprise(hidden: Tensor, head: Tensor, targets: Tensor) -> list[float]:
+    """-log p of each target: N numbers, with logits for a chunk of the N at a time."""
+    at_once = max(1, CHUNK_NUMBERS // len(head))
+    numbers: list[float] = []
+    for some, ids in zip(hidden.split(at_once), targets.split(at_once), strict=True):
+        logits = logits_of(some, head).float()  # (chunk, V)
+        numbers += (logits.logsumexp(1) - logits.gather(1, ids[:, None])[:, 0]).tolist()
+    return numbers
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, head, targets, weights, chunk):
-        needs_hidden, needs_head, *_ = ctx.needs_input_grad
-        d_hidden = torch.zeros_like(hidden) if needs_hidden else None
-        # The head's gradient grows by every chunk: in fp32, where small terms are not lost.
-        d_head = torch.zeros_like(head, dtype=torch.float32) if needs_head else None
-        ctx.save_for_backward(d_hidden, d_head)
-        ctx.head_dtype = head.dtype
-        return _in_chunks(hidden, head, targets, weights, chunk, d_hidden, d_head)
+        ctx.gradients = gradients = _Gradients(hidden, head, ctx.needs_input_grad)
+        ctx.head = head
+        return _in_chunks(hidden, head, targets, weights, chunk, gradients)
 
     @staticmethod
     def backward(ctx, d_total):
-        d_hidden, d_head = ctx.saved_tensors
+        gradients, head = ctx.gradients, ctx.head
+        d_hidden, d_head = gradients.hidden, gradients.head
+        if gradients.wants_head and d_head is None:  # no row at all
+            d_head = torch.zeros_like(head, dtype=torch.float32)
+        # In place, for the head's is the largest tensor of all. A second way back would scale
+        # twice: there is none.
+        del ctx.gradients
         if d_hidden is not None:
-            d_hidden = d_hidden * d_total.to(d_hidden.dtype)
+            d_hidden = d_hidden.mul_(d_total.to(d_hidden.dtype))
         if d_head is not None:
-            d_head = (d_head * d_total).to(ctx.head_dtype)
+            d_head = d_head.mul_(d_total).to(head.dtype)
         return d_hidden, d_head, None, None, None
 
 

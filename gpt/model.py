@@ -20,6 +20,7 @@ al., "Attention Is All You Need" (2017); OpenAI's gpt-2/src/model.py for what th
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn as nn
@@ -30,6 +31,9 @@ from torch.utils.checkpoint import checkpoint
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.errors import UserError
+
+# Who may look at whom: as a matrix of booleans, as a way to attend, or None: the past and oneself.
+Mask = Tensor | Callable[[Tensor, Tensor, Tensor], Tensor] | None
 
 
 class ContextOverflow(UserError):
@@ -97,7 +101,7 @@ class Attention(nn.Module):
         self.c_proj = Projection(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, cache: KVCache | None) -> Tensor:
         B, T, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=2)  # each (B, T, C)
         q, k, v = (
@@ -106,18 +110,21 @@ class Attention(nn.Module):
         )
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # (B, nh, S, hs)
-        # softmax(q @ k.T / sqrt(hs)) @ v, the scores of the future left out; one fused kernel.
-        is_causal = mask is None
-        if T == 1:  # one new token has no future to hide, and may see everything
-            is_causal = False
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=is_causal,
-        )  # (B, nh, T, hs)
+        if callable(mask):
+            y = mask(q, k, v)  # (B, nh, T, hs)
+        else:
+            # softmax(q @ k.T / sqrt(hs)) @ v, the scores of the future left out; one fused kernel.
+            is_causal = mask is None
+            if T == 1:  # one new token has no future to hide, and may see everything
+                is_causal = False
+            y = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=is_causal,
+            )  # (B, nh, T, hs)
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
         return self.resid_dropout(self.c_proj(y))
 
@@ -149,7 +156,7 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Mask, cache: KVCache | None) -> Tensor:
         x = x + self.attn(self.ln_1(x), mask, cache)
         return x + self.mlp(self.ln_2(x))
 
@@ -194,7 +201,7 @@ class GPT(nn.Module):
         self,
         ids: Tensor,
         positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """Ids (B, T) -> what the model knows at each of them, (B, T, C), before the head.
@@ -203,6 +210,7 @@ class GPT(nn.Module):
             the cache's end. Texts packed into one row, or padded on the left, give their own.
         mask: True where a token (row) may look at another (column), broadcastable to
             (B, nh, T, S). By default causal: each sees itself and all before it, the cache's too.
+            Or a function (q, k, v) -> y that attends in a way of its own (preamble.py).
         cache: the tokens that went before. The new ones are added to it.
         """
         T = ids.size(1)
@@ -241,7 +249,7 @@ class GPT(nn.Module):
         self,
         ids: Tensor,
         positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         return self.head(self.hidden(ids, positions, mask, cache))  # (B, T, V)

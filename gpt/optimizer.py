@@ -66,7 +66,8 @@ def clip(parameters: Iterable[Tensor], longest: float) -> Tensor:
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    if longest > 0:
+    # (To ask a GPU how long it is would mean to wait for it, longer than to multiply by 1.)
+    if longest > 0 and (norm.is_cuda or norm > longest):
         factor = (longest / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, factor)
     return norm

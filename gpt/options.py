@@ -1,7 +1,7 @@
 """A dataclass of settings as a command line: a flag for each, and a TOML file beside them.
 
     argv ─> what was given ─┐
-    FILE.toml ─> its lines ─┴─> settings.combine ─> settings.check
+    FILE.toml ─> its lines ─┴─> settings.combine ─> setting_rules.check
 
 Whoever wants to know what a run would do needs three places at most, in this order: the flag, the
 file's line, the default. What is in none of them is not a setting, and gets a "did you mean".
@@ -23,17 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt.cli import ArgumentParser
-from gpt.settings import (
-    GROUPS,
-    SettingsError,
-    TrainSettings,
-    check,
-    check_each,
-    combine,
-    flag,
-    names,
-    type_name,
-)
+from gpt.setting_rules import check, check_each
+from gpt.settings import GROUPS, SettingsError, TrainSettings, combine, flag, names, type_name
 
 
 def parser_of(description: str, epilog: str | None = None) -> ArgumentParser:

@@ -1,6 +1,9 @@
 """What a machine is given, and why; and what is memory that ran out, and what only sounds so."""
 
+import platform
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +21,11 @@ from gpt.hardware import (
     is_out_of_memory,
     peak_memory,
 )
-from gpt.settings import TrainSettings, check
+from gpt.setting_rules import check
+from gpt.settings import TrainSettings
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
 H100 = Features("cuda", "H100", (9, 0))
 A100 = Features("cuda", "A100", (8, 0))
 T4 = Features("cuda", "T4", (7, 5))
@@ -224,3 +229,28 @@ def test_the_chapter_shows_each_kind_of_hardware(capsys):
     hardware._demo()
     told = capsys.readouterr().out
     assert all(word in told for word in ("bf16:", "fp16:", "fp32:", "take fp16"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is for glibc's malloc")
+def test_freed_memory_stays_with_the_process():
+    """In a process of its own, as it is for good: as in a training step, blocks of many sizes are
+    made and then freed together, and made again."""
+    code = """
+import resource, sys
+from gpt.hardware import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+import torch
+def step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(2**20 * n) for n in (16, 3, 8, 5, 1, 8)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+step()
+print(sum(step() for _ in range(4)))
+"""
+    n = {
+        way: int(subprocess.run([sys.executable, "-c", code, way], check=True, cwd=ROOT,
+                                capture_output=True, text=True).stdout)
+        for way in ("kept", "not kept")
+    }  # fmt: skip
+    assert n["kept"] < n["not kept"] / 4

@@ -8,18 +8,17 @@ from itertools import pairwise
 
 import pytest
 
+from gpt.setting_rules import check, idle
 from gpt.settings import (
     GROUPS,
     MAY_CHANGE,
     RECIPES,
     SettingsError,
     TrainSettings,
-    check,
     combine,
     default_lr,
     default_out,
     flag,
-    idle,
     names,
     type_name,
 )
@@ -114,7 +113,7 @@ def test_a_count_is_a_whole_number(name):
 
 ZERO_IS_MEANT = {
     "patience", "samples", "seed", "weight_decay", "clip", "val_fraction", "test_fraction",
-    "dropout", "beta1", "beta2", "warmup", "min_lr", "prompt_loss_weight",
+    "dropout", "lora_dropout", "beta1", "beta2", "warmup", "min_lr", "prompt_loss_weight",
 }  # fmt: skip
 
 
@@ -248,6 +247,10 @@ IGNORED = [
         ("test_fraction", 0.1), ("order", "shuffled"), ("packed", True), ("respond", True),
     )),
     *(({"from_scratch": False}, {name: 8}) for name in ("n_layer", "n_head", "n_embd", "n_ctx")),
+    *(({"lora_rank": None}, {name: value}) for name, value in (
+        ("lora_alpha", 8.0), ("lora_dropout", 0.1), ("lora_targets", ["c_attn"]),
+        ("lora_rs", True), ("quantize", "none"),
+    )),
     ({"schedule": "constant"}, {"min_lr": 0.5}),
     ({"weight_decay": 0.0}, {"decay": "everything"}),
     ({"max_steps": 10}, {"epochs": 3.0}),
@@ -271,6 +274,8 @@ def test_a_setting_that_nothing_would_read_is_refused_if_it_was_given(because, i
 def test_the_same_setting_is_accepted_where_it_is_read(because, ignored):
     needed = {"from_scratch": True} if set(ignored) <= {"n_layer", "n_head", "n_embd"} else {}
     needed = {"from_scratch": True} if "n_ctx" in ignored else needed
+    if ignored.keys() & {"lora_alpha", "lora_dropout", "lora_targets", "lora_rs", "quantize"}:
+        needed = {"lora_rank": 4}
     settings, given = combine(ignored | needed)
     check(settings, given)
 
@@ -278,7 +283,10 @@ def test_the_same_setting_is_accepted_where_it_is_read(because, ignored):
 def test_what_is_called_idle_are_settings():
     everything = {"objective": "pretrain", "schedule": "constant", "weight_decay": 0.0}
     assert set(idle(TrainSettings(**everything, max_steps=1))) <= set(names())
-    assert idle(TrainSettings()).keys() == {"n_layer", "n_head", "n_embd", "n_ctx"}
+    of_adapters = {"lora_alpha", "lora_dropout", "lora_targets", "lora_rs", "quantize"}
+    of_new_models = {"n_layer", "n_head", "n_embd", "n_ctx"}
+    assert idle(TrainSettings()).keys() == of_new_models | of_adapters
+    assert idle(TrainSettings(lora_rank=8)).keys() == of_new_models
 
 
 @pytest.mark.parametrize("objective", ["instruct", "pretrain"])
@@ -374,14 +382,18 @@ def test_a_run_is_named_after_its_model_and_its_data(tmp_path, monkeypatch, give
 
 
 def test_the_rate_is_the_published_one_at_gpt2_s_width_and_falls_with_the_width():
-    assert (default_lr(768, False), default_lr(768, True)) == (5e-5, 6e-4)
+    tuning, new, adapter = (
+        TrainSettings(**given) for given in ({}, {"from_scratch": True}, {"lora_rank": 16})
+    )
+    assert (default_lr(768, tuning), default_lr(768, new)) == (5e-5, 6e-4)
     widths = (8, 256, 768, 1024, 1280, 1600)
-    for from_scratch in (False, True):
-        rates = [default_lr(width, from_scratch) for width in widths]
+    for settings in (tuning, new, adapter):
+        rates = [default_lr(width, settings) for width in widths]
         assert all(a >= b > 0 for a, b in pairwise(rates)) and rates[0] > rates[-1]
         assert all(rate == float(f"{rate:.0e}") for rate in rates)  # one digit: no false precision
-    assert (default_lr(384, False), default_lr(1536, False)) == (2e-4, 1e-5)  # by its square
-    assert (default_lr(384, True), default_lr(1536, True)) == (1e-3, 3e-4)
+    assert (default_lr(384, tuning), default_lr(1536, tuning)) == (2e-4, 1e-5)  # by its square
+    assert (default_lr(384, new), default_lr(1536, new)) == (1e-3, 3e-4)
+    assert default_lr(256, adapter) == 2e-3 > default_lr(256, tuning)
 
 
 def test_the_largest_finite_number_is_a_number():
