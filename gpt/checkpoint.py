@@ -3,7 +3,8 @@
     model, optimizer, RNGs, counts ─> last/   a model's folder, and two files more
     model alone                    ─> best/   at the lowest validation loss so far
 
-Both are ordinary model folders. `last/` holds beside the model
+Both are ordinary model folders; of a run with an adapter, ordinary adapter folders (adapters.py).
+`last/` holds beside the model
 
     training.safetensors    AdamW's two moments of each parameter, the random generators' states
     training.json           the counts, the loss scaler, and the size and checksum of every file
@@ -31,10 +32,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gpt.adapters import save_adapter, tensors_of
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.errors import UserError
 from gpt.files import folder_to_read
+from gpt.lora import lora_of, n_trained
 from gpt.model import GPT
 from gpt.optimizer import make_optimizer
 from gpt.settings import TrainSettings
@@ -69,9 +72,9 @@ class State:
 
 def n_bytes(model: GPT) -> tuple[int, int]:
     """What best/ takes, and last/ with its optimizer, but for a little."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return weights, weights + 2 * 4 * trained
+    kept = tensors_of(model).values() if lora_of(model) else model.parameters()
+    weights = sum(p.numel() * p.element_size() for p in kept)
+    return weights, weights + 2 * 4 * n_trained(model)
 
 
 def refuse_too_small_a_disk(model: GPT, run_folder: Path) -> None:
@@ -92,7 +95,7 @@ def refuse_too_small_a_disk(model: GPT, run_folder: Path) -> None:
 
 def save_best(model: GPT, folder: Path, step: int, val_loss: float) -> None:
     facts = {"step": step, "validation_loss": val_loss}
-    save_model(model, folder, lambda new: _write_facts(new, facts))
+    _save(model, folder, lambda new: _write_facts(new, facts))
 
 
 def save_last(
@@ -111,7 +114,13 @@ def save_last(
         save_file(tensors, new / TENSORS)
         _write_facts(new, facts)
 
-    save_model(model, folder, write, sum(t.numel() * t.element_size() for t in tensors.values()))
+    _save(model, folder, write, sum(t.numel() * t.element_size() for t in tensors.values()))
+
+
+def _save(model: GPT, folder: Path, add: Callable[[Path], None], added_bytes: int = 0) -> None:
+    """The model; of a base with an adapter on it the adapter alone, as the base never changes."""
+    save = save_adapter if lora_of(model) else save_model
+    save(model, folder, add, added_bytes)
 
 
 def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -174,8 +183,11 @@ def check_files(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load_last(folder: Path) -> tuple[GPT, State, dict[str, Any]]:
-    """The model on the CPU, the counts, and what `restore` gives back to the rest."""
+def load_last(folder: Path, base: str | Path | None = None) -> tuple[GPT, State, dict[str, Any]]:
+    """The model on the CPU, the counts, and what `restore` gives back to the rest.
+
+    base: of an adapter, where its base model is now, if not where it was.
+    """
     facts = check_files(folder)
     folder = folder_to_read(folder)
     try:
@@ -184,7 +196,7 @@ def load_last(folder: Path) -> tuple[GPT, State, dict[str, Any]]:
         rest = {"scaler": facts["scaler"], "tensors": load_file(folder / TENSORS)}
     except (KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not a checkpoint that we wrote: {error!r}") from None
-    return load_model(folder, dtype=torch.float32), state, rest
+    return load_model(folder, dtype=torch.float32, base=base), state, rest
 
 
 def restore(

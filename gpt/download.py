@@ -36,7 +36,10 @@ _SHA256 = {  # known beforehand; every other file is held to the hub's own word
 }
 HUB = {repo.split("/")[1]: Source(repo.split("/")[1], repo, at) for repo, at in _PINNED.items()}
 
-_MARKS_OF_A_MODEL = ("config.json", "hparams.json", "model.ckpt.index")  # the last two: OpenAI's
+_MARKS_OF_A_MODEL = (
+    *("config.json", "adapter_config.json"),
+    *("hparams.json", "model.ckpt.index"),  # OpenAI's
+)
 
 
 def find_model(name_or_folder: str | Path, refresh: bool = False) -> Path:

@@ -10,6 +10,7 @@ On an accelerator, one batch's loss and gradient are also computed on the CPU. A
 that is wrong makes no noise; its losses look like losses.
 """
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,13 +107,21 @@ def sums_of(learner: Learner, batch: Batch) -> Sums:
 
 
 def sums_on_cpu(learner: Learner, batch: Batch) -> Sums:
-    with torch.device("meta"):
-        model = GPT(learner.model.config)
-    on_cpu = {name: value.cpu() for name, value in learner.model.state_dict().items()}
-    model.load_state_dict(on_cpu, assign=True)
+    model = copy_on_cpu(learner.model)
     fp32 = Precision("fp32", "the reference")
     settings = replace(learner.settings, compile=False)
     return sums_of(Learner(model, settings, torch.device("cpu"), fp32, 0.0), batch)
+
+
+def copy_on_cpu(model: GPT) -> GPT:
+    """The same modules, adapter and all, with their numbers here. Nothing is copied over there."""
+    there: dict[int, torch.Tensor] = {}
+    for parameter in model.parameters():
+        here = torch.nn.Parameter(parameter.detach().cpu(), parameter.requires_grad)
+        there[id(parameter)] = here
+    for buffer in model.buffers():
+        there[id(buffer)] = buffer.cpu()
+    return copy.deepcopy(model, there)
 
 
 def refuse_other_sums(here: Sums, there: Sums, precision: Precision) -> None:

@@ -105,7 +105,7 @@ class Controls:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for each control, and three about the model."""
+    """A flag for each control, and four about the model."""
     add = parser.add_argument
     for f in fields(Controls):
         flag, kind = f"--{f.name.replace('_', '-')}", f.metadata["kind"]
@@ -115,6 +115,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default = "" if f.default is None else f" (default: {f.default})"
         metavar = {int: "N", float: "X"}[kind]
         add(flag, type=kind, default=f.default, metavar=metavar, help=f.metadata["help"] + default)
+    add(
+        "--adapter",
+        metavar="FOLDER",
+        help="put it on --model; alone, as --model, an adapter finds its base by itself",
+    )
     add(
         "--template",
         metavar="NAME|FILE",
@@ -144,7 +149,13 @@ class Speaker:
 
     def introduction(self) -> str:
         """Which model it is, for a person who gave a run's folder or a name."""
-        told = f"{self.folder}: {self.model.n_params():,} parameters"
+        from gpt.lora import lora_of
+
+        told = f"{self.folder}: {self.model.config.n_params():,} parameters"
+        if adapter := lora_of(self.model):
+            base = self.model.base
+            bits = ", in 4 bits" if base.quantize == "nf4" else ""
+            told = f"{self.folder}: an adapter of rank {adapter.rank} on {base.name}{bits}"
         device = self.model.wte.weight.device
         how = f"tuned with the template {self.template.name}" if self.is_tuned else "never tuned"
         return f"{told}, {how}, on {device}"
@@ -155,20 +166,26 @@ def load_speaker(
     template: str | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    adapter: str | Path | None = None,
 ) -> Speaker:
-    """template: of a model that was never tuned; another than a tuned one's own is refused."""
+    """template: of a model that was never tuned; another than a tuned one's own is refused.
+
+    adapter: put on the model. One that is given in the model's place finds its base by its name.
+    """
+    from gpt.adapters import template_folder
     from gpt.dataset import refuse_other_vocabulary
     from gpt.hardware import choose_precision, features_of, find_device
     from gpt.template import Template, template_of
     from gpt.tokenizer import Tokenizer
     from gpt.weights import load_model
 
-    folder = find_model(name_or_folder)
-    is_tuned = Template.load(folder) is not None
-    words = template_of(folder, template)
+    folder, base = find_model(adapter or name_or_folder), name_or_folder if adapter else None
+    asked_in = template_folder(folder, base)
+    is_tuned = Template.load(asked_in) is not None
+    words = template_of(asked_in, template)
     found = find_device(device)
     dtype = choose_precision(precision, features_of(found)).dtype
-    model = load_model(folder, found, dtype)
+    model = load_model(folder, found, dtype, base)
     if not model.vocabulary:
         raise SpeakingError(f"{folder}: has no vocabulary (vocab.json and merges.txt)")
     tokenizer = Tokenizer(model.vocabulary, folder)

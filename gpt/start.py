@@ -16,14 +16,16 @@ from typing import Any
 import torch
 
 from gpt import run_folder
+from gpt.adapters import AdapterError, adapt, base_of_name, fingerprint
 from gpt.checkpoint import State, load_last, refuse_too_small_a_disk, restore
 from gpt.config import GPTConfig
 from gpt.dataset import load_data
 from gpt.download import find_model
 from gpt.errors import UserError
 from gpt.files import folder_to_read
-from gpt.hardware import choose_precision, describe, features_of, find_device
+from gpt.hardware import choose_precision, describe, features_of, find_device, keep_freed_memory
 from gpt.learner import Learner
+from gpt.lora import LoraConfig, LoraError, n_trained, savings
 from gpt.metrics_file import NAME, MetricsFile
 from gpt.model import GPT
 from gpt.ordering import Order
@@ -41,7 +43,7 @@ from gpt.template import DEFAULT, Template, find_template, template_of
 from gpt.tokenizer import Tokenizer
 from gpt.train import Run
 from gpt.vocabulary import read_vocabulary
-from gpt.weights import load_model
+from gpt.weights import is_adapter, load_model
 
 
 class StartError(UserError):
@@ -59,17 +61,18 @@ def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
         if settings.resume:
             say(f"{folder}: no run to resume there, so a new one begins")
         return _new(settings, set(given), folder, say)
+    moved_base = settings.model if "model" in set(given) else None
     settings = _as_before(settings, set(given), earlier["settings"], folder, say)
     if not folder_to_read(folder / "last").is_dir():
         metrics = folder / NAME
         if metrics.exists() and any(line["step"] > 0 for line in MetricsFile(metrics).read()):
             raise StartError(
                 f"{folder}: last/ is gone, and with it what a run goes on from: start anew from "
-                f"its best weights, with --model {folder / 'best'} and another --out"
+                f"its best weights, with {_as_model(folder / 'best', settings)} and another --out"
             )
         say(f"{folder}: the run had not saved anything yet, so it begins again")
         return _new(settings, set(), folder, say)
-    return _resumed(settings, folder, earlier, say)
+    return _resumed(settings, folder, earlier, moved_base if settings.lora_rank else None, say)
 
 
 def take_over(run: Run) -> None:
@@ -88,11 +91,18 @@ def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say) -> Ru
     if settings.from_scratch:
         model = _new_model(settings, source)
         say(f"model: new, {model.n_params():,} random weights; vocabulary of {source}")
+    elif is_adapter(source):
+        raise StartError(
+            f"{source}: is an adapter, and training begins from a model: merge it first "
+            f"(python scripts/merge.py --adapter {source} --out FOLDER)"
+        )
     else:
         model = load_model(source, dtype=torch.float32)
         say(f"model: {source}, {model.n_params():,} parameters")
     if not model.vocabulary:
         raise StartError(f"{source}: has no vocabulary (vocab.json and merges.txt)")
+    if settings.lora_rank:
+        _adapt(model, settings, source, say)
     tokenizer = Tokenizer(model.vocabulary, source)
     template = template_of(source, settings.template)
     run = _assemble(settings, folder, model, tokenizer, template, State(), given, say)
@@ -102,6 +112,17 @@ def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say) -> Ru
     run.state.untold = {"step": 0, "epoch": 0.0, "tokens": 0, "supervised_tokens": 0}
     run.is_new = True
     return run
+
+
+def _adapt(model: GPT, settings: TrainSettings, source: Path, say: Say) -> None:
+    """Put a new adapter on the base, and the base in 4 bits if it is to be."""
+    base = base_of_name(settings.model, source)
+    base = replace(base, fingerprint=fingerprint(model), quantize=settings.quantize)
+    try:
+        adapt(model, LoraConfig.of(settings), base)
+    except LoraError as error:
+        raise SettingsError(f"the adapter that is asked for: {error}") from None
+    say(f"adapter: {savings(model)}")
 
 
 def _source_of(settings: TrainSettings) -> Path:
@@ -126,13 +147,18 @@ def _new_model(settings: TrainSettings, source: Path) -> GPT:
     return model
 
 
-def _resumed(settings: TrainSettings, folder: Path, earlier: dict[str, Any], say: Say) -> Run:
+def _resumed(
+    settings: TrainSettings, folder: Path, earlier: dict[str, Any], base: str | None, say: Say
+) -> Run:
     last = folder / "last"
     try:
-        model, state, rest = load_last(last)
+        model, state, rest = load_last(last, base)
+    except AdapterError:
+        raise
     except UserError as error:
         best = folder / "best"
-        way = f"; {best} may be whole: start anew from its weights, with --model {best}"
+        way = f"; {best} may be whole: start anew from its weights, with "
+        way += _as_model(best, settings)
         raise StartError(f"{error}{way if best.exists() else ''}") from None
     tokenizer = Tokenizer(model.vocabulary, last)
     template = template_of(last) if settings.objective == "instruct" else find_template(DEFAULT)
@@ -151,6 +177,13 @@ def _resumed(settings: TrainSettings, folder: Path, earlier: dict[str, Any], say
     restore(rest, model, run.learner.optimizer, run.learner.scaler)
     say(f"resumed after step {state.step:,} of {run.n_steps:,}")
     return run
+
+
+def _as_model(best: Path, settings: TrainSettings) -> str:
+    """How a new run begins from what this one had learnt."""
+    if settings.lora_rank:
+        return f"what scripts/merge.py --adapter {best} makes"
+    return f"--model {best}"
 
 
 def _as_before(
@@ -187,6 +220,8 @@ def _assemble(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = find_device(settings.device)
+    if settings.tune_malloc and device.type == "cpu":
+        keep_freed_memory()
     precision = choose_precision(settings.precision, features_of(device))
     say(f"device: {device} ({describe(device)}); {precision.name}: {precision.reason}")
     data = load_data(settings, tokenizer, template, model.config, given)
@@ -208,7 +243,9 @@ def _assemble(
         settings,
         out=str(folder),
         template=(settings.template or template.name) if has_template else None,
-        lr=settings.lr or default_lr(model.config.n_embd, settings.from_scratch),
+        lr=settings.lr or default_lr(model.config.n_embd, settings),
+        lora_alpha=settings.lora_alpha
+        or (2.0 * settings.lora_rank if settings.lora_rank else None),
         validate_every=validate_every,
         save_every=settings.save_every or validate_every,
         max_length=settings.max_length or model.config.n_ctx,
@@ -238,7 +275,8 @@ def facts_of(run: Run) -> dict[str, Any]:
             "train_tokens": int(run.data.train.lengths.sum()),
         },
         "model": {
-            "parameters": model.n_params(),
+            "parameters": model.config.n_params(),
+            **({"trained_parameters": n_trained(model)} if run.settings.lora_rank else {}),
             **{f.name: getattr(model.config, f.name) for f in fields(model.config)},
         },
         "steps": run.n_steps,

@@ -93,13 +93,15 @@ def _train(run: Run, stop: StopRequests) -> int:
 def respond(run: Run, stop: StopRequests) -> int:
     """Answer the test records with the tuned model and its base, and write the report."""
     settings, out = run.settings, run.folder / RESPONSES
+    model, adapter = (settings.model, run.folder) if settings.lora_rank else (run.folder, None)
     print(f"\nthe {len(run.data.test):,} test records, answered by this model and its base:")
     try:
         rows = answer_test(
-            run.folder,
+            model,
             run.data.test,
             out,
             base=None if settings.from_scratch else settings.model,
+            adapter=adapter,
             device=settings.device,
             replace_other=True,  # answers of the model as it was before it was resumed
             stop=stop,
@@ -186,9 +188,10 @@ def summary(run: Run, ended: str) -> str:
     ]
     if ended == OUT_OF_PATIENCE:
         lines[0] += f" (--patience {run.settings.patience})"
+    what, peer = ("adapter", "PEFT") if run.settings.lora_rank else ("model", "transformers")
     made = {
-        "best": f"the model of step {state.best_step:,}, as transformers opens it, too",
-        "last": f"the model of step {state.step:,}, and what to resume from",
+        "best": f"the {what} of step {state.best_step:,}, as {peer} opens it, too",
+        "last": f"the {what} of step {state.step:,}, and what to resume from",
         "loss.png": "the curve",
         "samples.md": "answers to a few validation prompts, as they changed",
         "metrics.jsonl": "every logged step",

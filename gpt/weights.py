@@ -41,12 +41,17 @@ from gpt.vocabulary import VOCABULARY_FILES, read_vocabulary
 
 
 def load_model(
-    name_or_folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    name_or_folder: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    base: str | Path | None = None,
 ) -> GPT:
     """A GPT-2 with pretrained weights, in eval mode: ready to generate, and to be trained.
 
-    name_or_folder: a model's folder, a run's (its `best/`), or a name on the Hugging Face hub.
+    name_or_folder: a model's folder, a run's (its `best/`), or a name on the Hugging Face hub. An
+        adapter's folder means its base model with the adapter on it: see adapters.py.
     dtype: None keeps the file's own.
+    base: for an adapter, in place of the base model that it names.
     """
     if dtype not in (None, *_DTYPES):
         raise WeightsError(f"dtype {dtype!r}: weights are one of {', '.join(map(str, _DTYPES))}")
@@ -54,7 +59,7 @@ def load_model(
         folder = folder_to_read(find_model(name_or_folder))
         before = identity(folder)
         try:
-            model = _load(folder, device, dtype)
+            model = _load_either(folder, device, dtype, base)
         except UserError:
             if attempts_left == 0 or identity(folder) == before:
                 raise
@@ -65,15 +70,41 @@ def load_model(
     raise AssertionError("the last attempt returns or raises")
 
 
+def _load_either(
+    folder: Path, device: str | torch.device, dtype: torch.dtype | None, base: str | Path | None
+) -> GPT:
+    if is_adapter(folder):
+        from gpt.adapters import load_adapted  # a later chapter, built on this one
+
+        return load_adapted(folder, device, dtype, base)
+    if base is not None:
+        raise WeightsError(f"{folder}: is no adapter, and cannot be put on {base}")
+    return _load(folder, device, dtype)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter instead of a model."""
+    if not (folder / ADAPTER).is_file():
+        return False
+    whole = [path.name for name in _WHOLE_MODELS for path in folder.glob(name)]
+    if whole:
+        raise WeightsError(
+            f"{folder}: holds an adapter ({ADAPTER}) and a whole model ({whole[0]}): which of them "
+            "is meant? Move one elsewhere"
+        )
+    return True
+
+
 def _load(folder: Path, device: str | torch.device, dtype: torch.dtype | None) -> GPT:
     try:
         stored = open_tensors(folder)
-        model = _without_memory(_read_config_of(folder), stored)
-        source = _match(stored, {name: tuple(p.shape) for name, p in model.named_parameters()})
+        model = _without_memory(read_config_of(folder), stored)
+        needed = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        source = match(stored, _weights_in(stored), needed)
         if dtype is None:
             found = {stored.dtypes[theirs] for theirs in source.values()}
             dtype = functools.reduce(torch.promote_types, found)
-        state = {name: _read(stored, theirs, dtype) for name, theirs in source.items()}
+        state = {name: read_tensor(stored, theirs, dtype) for name, theirs in source.items()}
         _refuse_other_head(stored, state["wte.weight"])
     except OSError as error:
         raise WeightsError(f"{folder}: cannot be read: {error}") from error
@@ -81,13 +112,17 @@ def _load(folder: Path, device: str | torch.device, dtype: torch.dtype | None) -
     model.vocabulary = read_vocabulary(folder)
     if model.config.end_id is None and model.vocabulary:
         model.config.end_id = Tokenizer(model.vocabulary, folder).end_id
+    return placed(model, device, folder)
+
+
+def placed(model: GPT, device: str | torch.device, folder: Path) -> GPT:
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # no such device, or no room on it
         raise WeightsError(f"{folder}: not on device {device}: {first_line(error)}") from error
 
 
-def _read_config_of(folder: Path) -> GPTConfig:
+def read_config_of(folder: Path) -> GPTConfig:
     """`config.json`, or the `hparams.json` that OpenAI's own folders have instead."""
     openai = folder / "hparams.json"
     has_only_openai = openai.is_file() and not (folder / "config.json").is_file()
@@ -114,17 +149,27 @@ _PREFIX = "transformer."
 _NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _HEAD = "lm_head.weight"
 _OF_A_RUN = ("training.json", "training.safetensors")  # see checkpoint.py
+ADAPTER = "adapter_config.json"
+_OF_AN_ADAPTER = (ADAPTER, "adapter_model.safetensors", "adapter_base.json")  # see adapters.py
+_WHOLE_MODELS = ("model*.safetensors", "pytorch_model*.bin", "model.ckpt.*")
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def _match(stored: StoredTensors, needed: dict[str, Shape]) -> dict[str, str]:
-    """For each tensor of the model the name that it has in the file; every one used once."""
+def _weights_in(stored: StoredTensors) -> dict[str, str]:
+    """The tensors of a file, and how we call them."""
+    names = {theirs: theirs.removeprefix(_PREFIX) for theirs in stored.shapes}
+    return {t: n for t, n in names.items() if n != _HEAD and not _NOT_WEIGHTS.fullmatch(n)}
+
+
+def match(stored: StoredTensors, names: dict[str, str], needed: dict[str, Shape]) -> dict[str, str]:
+    """For each tensor that is needed the name that it has in the file; every one used once.
+
+    names: for each tensor of the file, how we call it.
+    """
     source: dict[str, str] = {}
     faults = []
-    for theirs, shape in stored.shapes.items():
-        name = theirs.removeprefix(_PREFIX)
-        if name == _HEAD or _NOT_WEIGHTS.fullmatch(name):
-            continue
+    for theirs, name in names.items():
+        shape = stored.shapes[theirs]
         if name not in needed:
             faults.append(f"{theirs} of shape {list(shape)} is no part of this model")
         elif name in source:
@@ -149,16 +194,16 @@ def _wrong_shape(name: str, shape: Shape, needed: Shape) -> str:
     return fault
 
 
-def _read(stored: StoredTensors, name: str, dtype: torch.dtype) -> Tensor:
+def read_tensor(stored: StoredTensors, name: str, dtype: torch.dtype) -> Tensor:
     tensor = stored.read(name).to(dtype)
-    if not _is_finite(tensor):
+    if not is_finite(tensor):
         was = stored.dtypes[name]
         fits = "" if was == dtype else f" as {dtype} (the file has {was})"
         raise WeightsError(f"{stored.where}: {name} holds NaN or infinity{fits}")
     return tensor
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     return all(map(math.isfinite, tensor.aminmax()))  # one fast pass: NaN and infinity come through
 
 
@@ -194,27 +239,47 @@ def save_model(
     _refuse_what_would_not_load(model.config, tensors, folder)
     config = model.config.to_dict() | {"dtype": str(model.wte.weight.dtype).split(".")[1]}
     generation = {key: config[key] for key in ("bos_token_id", "eos_token_id")}
+    files = {"config.json": as_json(config), "generation_config.json": as_json(generation)}
+    write_folder(folder, files | model.vocabulary, "model.safetensors", tensors, add, added_bytes)
+
+
+def write_folder(
+    folder: Path,
+    files: dict[str, bytes],
+    name: str,
+    tensors: dict[str, Tensor],
+    add: Callable[[Path], None] | None,
+    added_bytes: int,
+) -> None:
+    """Small files, and the tensors in one that is called `name`; see `save_model`."""
     try:
         n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
-        n_bytes += sum(map(len, model.vocabulary.values()))
+        n_bytes += sum(map(len, files.values()))
         refuse_full_disk(folder, n_bytes + added_bytes)
         with replacing_folder(folder, replaces=is_of_a_saved_model) as new:
-            for name, fields in (("config.json", config), ("generation_config.json", generation)):
-                (new / name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-            for name, content in model.vocabulary.items():
-                (new / name).write_bytes(content)
-            save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
+            for small, content in files.items():
+                (new / small).write_bytes(content)
+            save_file(tensors, new / name, metadata={"format": "pt"})
             # The library makes a file that its owner alone may read; as shared as its neighbours.
-            shutil.copymode(new / "config.json", new / "model.safetensors")
+            shutil.copymode(new / next(iter(files)), new / name)
             if add is not None:
                 add(new)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: the model was not saved: {first_line(error)}") from error
 
 
+def as_json(content: dict) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
 def _refuse_what_would_not_load(
     config: GPTConfig, tensors: dict[str, Tensor], folder: Path
 ) -> None:
+    if any(name.endswith(".lora_A") for name in tensors):
+        raise WeightsError(
+            f"{folder}: the model was not saved: it has an adapter on it. adapters.save_adapter "
+            "writes that, and after lora.merge it is a plain model"
+        )
     with torch.device("meta"):
         needed = {name: tuple(t.shape) for name, t in GPT(config).state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
@@ -224,7 +289,7 @@ def _refuse_what_would_not_load(
                 f"{folder}: the model was not saved: {name} is {found.get(name, 'missing')}, and "
                 f"its configuration makes it {needed.get(name, 'no part of it')}"
             )
-        if tensors[name].is_meta or not _is_finite(tensors[name]):
+        if tensors[name].is_meta or not is_finite(tensors[name]):
             raise WeightsError(f"{folder}: the model was not saved: {name} is not all numbers")
 
 
@@ -239,8 +304,9 @@ def refuse_full_disk(folder: Path, needed: int) -> None:
 def is_of_a_saved_model(name: str) -> bool:
     """What must not stay behind: any of these would be read together with the new weights."""
     weights = re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
-    others = ("config.json", "generation_config.json", "encoder.json", "vocab.bpe", *_OF_A_RUN)
-    return bool(weights) or name in (*VOCABULARY_FILES, *others)
+    others = ("config.json", "generation_config.json", "encoder.json", "vocab.bpe")
+    ours = (*VOCABULARY_FILES, *_OF_A_RUN, *_OF_AN_ADAPTER)
+    return bool(weights) or name in (*others, *ours)
 
 
 def _demo() -> None:

@@ -28,7 +28,7 @@ def main() -> None:
     controls = Controls.of(args)
     from gpt.chatting import Chat, ChatError, converse  # and torch, which --help needs not
 
-    speaker = load_speaker(args.model, args.template, args.device, args.precision)
+    speaker = load_speaker(args.model, args.template, args.device, args.precision, args.adapter)
     raw = not speaker.is_tuned and args.template is None
     if raw and args.system:
         raise ChatError(f"--system: {args.model} was never tuned: give a --template, too")

@@ -4,9 +4,11 @@ python scripts/generate.py --model checkpoints/gpt2-mine --prompt "Name three pr
 python scripts/generate.py --model checkpoints/gpt2-mine --prompt "Correct this." --input "He go."
 python scripts/generate.py --model gpt2 --raw "Once upon a time" --temperature 0.8 --top-p 0.95
 python scripts/generate.py --model checkpoints/gpt2-mine --file prompts.txt --out answers.jsonl
+python scripts/generate.py --model gpt2 --raw "Two and two are" --choices " four" --choices " five"
 
 A file is text, an instruction a line, or records as in training (JSON, JSON lines, CSV). What comes
-is a JSON object a line, in the same order.
+is a JSON object a line, in the same order. Of --choices, nothing is written: the model says which
+of them it holds for the most probable.
 """
 
 import argparse
@@ -35,7 +37,7 @@ def main() -> None:
         raise UserError(f"{args.out}: is there already: give another --out, or --overwrite")
     if args.out is not None and args.file is not None and args.out.resolve() == args.file.resolve():
         raise UserError(f"--out {args.out}: is the file of prompts itself: give another")
-    speaker = load_speaker(args.model, args.template, args.device, args.precision)
+    speaker = load_speaker(args.model, args.template, args.device, args.precision, args.adapter)
     print(speaker.introduction(), file=sys.stderr)
     if args.raw is None and not speaker.is_tuned:
         print(
@@ -53,7 +55,9 @@ def main() -> None:
             for record in records
         ]
     settings = controls.for_generate() | {"logprobs": args.logprobs, "batch_size": args.batch_size}
-    if args.file is None and args.out is None:
+    if args.choices:
+        rank(speaker, prompts[0], args.choices, with_end=args.raw is None and speaker.is_tuned)
+    elif args.file is None and args.out is None:
         stream(speaker, prompts[0], settings)
     else:
         asked = [row_for(record) for record in records] if records else [{"prompt": args.raw}]
@@ -69,6 +73,12 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--raw", metavar="TEXT", help="a text to go on with, as it stands")
     what.add_argument("--file", type=Path, metavar="PROMPTS", help="instructions, many at once")
     add("--input", default="", metavar="TEXT", help="what the instruction is about")
+    add(
+        "--choices",
+        action="append",
+        metavar="TEXT",
+        help="give this several times: rank these answers instead of writing one",
+    )
     add("--out", type=Path, metavar="FILE", help="JSON lines (default: to the terminal)")
     add("--overwrite", action="store_true", help="replace --out")
     add("--logprobs", action="store_true", help="of each token, under the model itself")
@@ -77,6 +87,12 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.input and args.prompt is None:
         parser.error("--input goes with --prompt")
+    if args.prompt is not None and not args.prompt.strip():
+        parser.error("--prompt is empty: there is nothing to answer")
+    if args.choices and (args.file or args.out or args.logprobs):
+        parser.error("--choices ranks answers to one --prompt, or ways to go on with one --raw")
+    if args.choices and not all(args.choices):
+        parser.error("--choices is empty: a text without a character has no probability")
     if args.raw is not None and args.template:
         parser.error("--raw puts no template around the text: leave out --template")
     if args.batch_size is not None and args.batch_size < 1:
@@ -86,8 +102,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def records_of(args: argparse.Namespace) -> list[Record]:
     if args.prompt is not None:
-        if not args.prompt.strip():
-            raise UserError("--prompt is empty: there is nothing to answer")
         return [Record((Turn("user", args.prompt, args.input),), "--prompt", 1, {})]
     if args.file is None:
         return []
@@ -134,6 +148,18 @@ def stream(speaker: Speaker, prompt: list[int], settings: dict) -> None:
         print(f"({answer.finish_reason}: {why})", file=sys.stderr)
     for id, logprob in zip(answer.ids, answer.logprobs or (), strict=False):
         print(f"{logprob:9.4f}  {speaker.tokenizer.decode([id])!r}")
+
+
+def rank(speaker: Speaker, prompt: list[int], choices: list[str], with_end: bool) -> None:
+    """The given answers, the most probable first. A tuned model's have to end, too."""
+    from gpt.likelihood import ranked, score_choices
+
+    show = for_terminal if sys.stdout.isatty() else str
+    scored = score_choices(speaker.model, speaker.tokenizer, prompt, choices, with_end)
+    print(f"{'log p':>9} {'a token':>9} {'a byte':>9}")
+    for choice in (scored[i] for i in ranked(scored)):
+        numbers = choice.log_likelihood, choice.per_token, choice.per_byte
+        print(" ".join(f"{number:9.3f}" for number in numbers), f" {show(choice.text)}")
 
 
 def write(

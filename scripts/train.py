@@ -2,6 +2,7 @@
 
 python scripts/train.py                                        # the small model that comes with it
 python scripts/train.py --model gpt2 --data mine.json          # a pretrained one, your own data
+python scripts/train.py --model gpt2-xl --data mine.json --lora-rank 16 --quantize nf4   # QLoRA
 python scripts/train.py --out checkpoints/gpt2-mine --resume   # go on after a stop
 python scripts/train.py --model gpt2-medium --data mine.json --preflight   # would it fit?
 

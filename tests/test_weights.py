@@ -292,7 +292,7 @@ def test_a_model_that_would_not_load_again_replaces_nothing(folder):
 def test_a_model_that_is_saved_while_it_is_loaded_is_the_old_or_the_new_one(folder, monkeypatch):
     """Between the configuration and the weights, another process saves another model."""
     other = random_model(GPTConfig(vocab_size=97, n_ctx=32, n_layer=3, n_head=2, n_embd=8))
-    read, calls = weights._read_config_of, []
+    read, calls = weights.read_config_of, []
 
     def saved_meanwhile(folder):
         config = read(folder)
@@ -300,7 +300,7 @@ def test_a_model_that_is_saved_while_it_is_loaded_is_the_old_or_the_new_one(fold
             calls.append(save_model(other, folder))
         return config
 
-    monkeypatch.setattr(weights, "_read_config_of", saved_meanwhile)
+    monkeypatch.setattr(weights, "read_config_of", saved_meanwhile)
     assert_same_weights(load_model(folder), other)
 
 
