@@ -1,0 +1,195 @@
+"""Our own training, one optimizer step at a time, with each lever as it is asked for.
+
+A lever is something that makes a step faster and changes nothing else. Most are settings of a run.
+To add one to the ladder, add a line to `LEVERS`.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.work import LIKE_LENGTHS, SHUFFLED, Work
+from benchmarks.workers import forget_peak, peak_memory
+from gpt.batching import Batch
+from gpt.dataset import InstructionSet
+from gpt.hardware import Precision, choose_precision, features_of, keep_freed_memory
+from gpt.learner import Learner
+from gpt.loss import plain_loss
+from gpt.ordering import micro_batches
+from gpt.settings import TrainSettings, names
+from gpt.weights import load_model
+
+
+@dataclass(frozen=True)
+class Lever:
+    settings: dict[str, Any] = field(default_factory=dict)  # of TrainSettings
+    plain_loss: bool = False  # logits for every place, all at once
+    fused: bool = True  # AdamW in one kernel
+    process_wide: bool = False  # cannot be changed back: it needs a process of its own
+
+    @property
+    def grouping(self) -> str:
+        return SHUFFLED if self.settings.get("order") == "shuffled" else LIKE_LENGTHS
+
+    @property
+    def exists(self) -> bool:
+        return not self.settings or bool(set(self.settings) & set(names()))
+
+
+OURS = Lever()
+LEVERS = {
+    "without buckets": Lever({"order": "shuffled"}),
+    "without the shared preamble": Lever({"shared_preamble": "never"}),
+    "without the head on supervised rows only": Lever(
+        {"shared_preamble": "never"}, plain_loss=True
+    ),
+    "without fused AdamW": Lever(fused=False),
+    "without malloc settings": Lever({"tune_malloc": False}, process_wide=True),
+    "with one thread": Lever({"threads": 1}),
+    "with packing": Lever({"packed": True}),
+    "with activation checkpointing": Lever({"activation_checkpointing": True}),
+    "with torch.compile": Lever({"compile": True}),
+    "plain: without all of these": Lever(
+        {"order": "shuffled", "shared_preamble": "never", "tune_malloc": False},
+        plain_loss=True,
+        fused=False,
+        process_wide=True,
+    ),
+}
+
+
+class OurLoop:
+    """Some of the levers, on one model. They share its weights and AdamW's memory, as what those
+    are has no say in how long a step takes.
+    """
+
+    def __init__(self, work: Work, levers: dict[str, Lever]) -> None:
+        self.work, self.levers = work, levers
+        self.device = torch.device(work.device)
+        self.model = load_model(work.folder, dtype=torch.float32)
+        for parameter in self.model.parameters():  # out of the file's pages, as start.py does it
+            parameter.data = parameter.data.clone()
+        self.model.to(self.device)
+        self.learners: dict[str, Learner] = {}
+        self.warnings: list[str] = []
+        if work.threads:
+            torch.set_num_threads(work.threads)
+        self.threads = torch.get_num_threads()
+        if self.device.type == "cpu" and all(
+            lever.settings.get("tune_malloc", True) for lever in levers.values()
+        ):
+            keep_freed_memory()
+
+    def first_step(self, name: str, step: list[int]) -> tuple[float, float]:
+        """Its loss and the length of its gradient, from the weights that all begin with, in fp32.
+
+        It is a step like any other, at a rate of 0, which changes no weight.
+        """
+        self.model.load_state_dict(load_model(self.work.folder).state_dict())
+        forget_peak(self.device)
+        learner, data = self._take_up(name)
+        usual = learner.precision, torch.get_float32_matmul_precision()
+        learner.precision = Precision("fp32", "to compare")
+        torch.set_float32_matmul_precision("highest")
+        learned = learner.learn([data.batch(step)], lr=0.0)
+        learner.precision, tf32 = usual
+        torch.set_float32_matmul_precision(tf32)
+        self._refuse_what_it_does_not_do()
+        return learned.loss_sum / learned.weight_sum, learned.grad_norm
+
+    def train(self, name: str, steps: list[list[int]]) -> float:
+        """Seconds."""
+        learner, data = self._take_up(name)
+        synchronize(self.device)
+        start = time.perf_counter()
+        for step in steps:
+            parts = micro_batches(torch.tensor(step).numpy(), data.lengths, by_length=True)
+            learner.learn([data.batch(part) for part in parts], self.work.lr)
+        synchronize(self.device)
+        seconds = time.perf_counter() - start
+        self._refuse_what_it_does_not_do()
+        return seconds
+
+    def _refuse_what_it_does_not_do(self) -> None:
+        """A run goes on without torch.compile where that fails, and would be timed so."""
+        if self.warnings:
+            first = self.warnings[0]
+            self.warnings.clear()
+            raise RuntimeError(first)
+
+    def multiply(self, rows: int) -> float:
+        """Multiplications and additions a second of a bare matrix product, at its best."""
+        config = self.work.config
+        dtype = choose_precision(self.work.precision, features_of(self.device)).dtype
+        side = min(2048, 8 * config.n_embd)
+        shapes = [(side, side, side), (rows, config.n_embd, 4 * config.n_embd)]
+        best = 0.0
+        for n, k, m in shapes:
+            a = torch.randn(n, k, device=self.device, dtype=dtype)
+            b = torch.randn(k, m, device=self.device, dtype=dtype)
+            torch.mm(a, b)
+            for _ in range(3):
+                synchronize(self.device)
+                start = time.perf_counter()
+                for _ in range(2):
+                    torch.mm(a, b)
+                synchronize(self.device)
+                best = max(best, 2 * 2 * n * k * m / (time.perf_counter() - start))
+        return best
+
+    def peak_memory(self) -> int | None:
+        return peak_memory(self.device)
+
+    def _take_up(self, name: str) -> tuple[Learner, InstructionSet]:
+        lever, work = self.levers[name], self.work
+        given = {key: value for key, value in lever.settings.items() if key in names()}
+        settings = TrainSettings(**({"weight_decay": 0.0, "clip": 0.0} | given))
+        if name not in self.learners:
+            precision = choose_precision(work.precision, features_of(self.device))
+            kind = PlainLoss if lever.plain_loss else Learner
+            learner = kind(
+                self.model, settings, self.device, precision, work.lr, self.warnings.append
+            )
+            for other in self.learners.values():
+                learner.optimizer = other.optimizer
+            self.learners[name] = learner
+        learner = self.learners[name]
+        torch.set_num_threads(settings.threads or self.threads)
+        self.model.recompute = settings.activation_checkpointing
+        for group in learner.optimizer.param_groups:
+            group["fused"] = lever.fused
+        row_length = work.config.n_ctx if settings.packed else None
+        data = InstructionSet(work.examples, work.end_id, row_length=row_length)
+        return learner, data
+
+
+class PlainLoss(Learner):
+    """The loss as it is written in a textbook."""
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        batch = self._moved(batch)
+        with self.precision.autocast(self.device):
+            return plain_loss(self.model(batch.inputs), batch)
+
+
+def synchronize(device: torch.device) -> None:
+    """A GPU works on behind one's back: the clock is read when it has nothing left to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def reference(work: Work, step: list[int]) -> tuple[float, float]:
+    """What the first step must come to: the plain loss, one pass, no lever."""
+    device = torch.device(work.device)
+    model = load_model(work.folder, dtype=torch.float32).to(device).train()
+    data = InstructionSet(work.examples, work.end_id)
+    batch = Batch(*(None if t is None else t.to(device) for t in data.batch(step)))
+    loss = plain_loss(model(batch.inputs), batch) / batch.weights.sum()
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    return loss.item(), norm.item()
