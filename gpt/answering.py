@@ -7,6 +7,9 @@ Both are asked the same, in the template that the one was tuned with. What is an
 disk at once, and a run that was stopped or killed goes on from there: see responses.py. Whether an
 answer is drawn or always the likeliest, it is the one that an uninterrupted run would have given.
 
+While a model is at it, it reads the references, too: how surprised it is by the right answers is
+told beside its own, and becomes the perplexity of the report.
+
 Two small models take turns, some rows at a time. Two that are large are never in memory at once:
 the base is loaded when the tuned one has answered all.
 
@@ -17,84 +20,58 @@ the base is loaded when the tuned one has answered all.
 import contextlib
 import hashlib
 import io
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TextIO
 
 import torch
-from tqdm import tqdm
 
+from gpt.adapter_config import read_adapter
+from gpt.adapters import base_folder, template_folder
 from gpt.cli import run
-from gpt.config import GPTConfig, read_config
-from gpt.dataset import load_data
+from gpt.config import GPTConfig
+from gpt.counting import Counting
 from gpt.download import find_model
 from gpt.generate import Generated, generate
 from gpt.hardware import choose_precision, features_of, find_device, is_out_of_memory
+from gpt.held_back import base_of, run_of, test_records
 from gpt.hub import DownloadError
 from gpt.model import GPT
 from gpt.records import Record, Turn
-from gpt.responses import SIDES, Answer, AnsweringError, Responses, prompt_turns, row_of
-from gpt.run_folder import RUN, RunFolderError, read
-from gpt.settings import TrainSettings
+from gpt.responses import (
+    SIDES,
+    Answer,
+    AnsweringError,
+    Responses,
+    prompt_turns,
+    reference_of,
+    row_of,
+)
 from gpt.speaking import Controls, Speaker, load_speaker
 from gpt.stopping import StopRequested, StopRequests
 from gpt.template import Template, template_of
 from gpt.tokenizer import Tokenizer, learn_merges, tiny_vocabulary
-from gpt.weights import save_model
+from gpt.weights import is_adapter, save_model
+
+__all__ = ["answer_test", "base_of", "run_of", "test_records"]
 
 TOGETHER = 2 * 2**30  # bytes of two models' weights up to which both stay in memory
 _ROWS = {"cpu": 32}  # answered by one model before the other's turn; 256 on other devices
 
 
-# ---- what is asked --------------------------------------------------------------------------
-
-
-def run_of(name_or_folder: str | Path) -> Path | None:
-    """The run's folder, given that or one of its models; None of what is no run's."""
-    folder = Path(name_or_folder).expanduser()
-    near = (folder, folder.parent) if folder.name in ("best", "last") else (folder,)
-    return next((path for path in near if (path / RUN).is_file()), None)
-
-
-def base_of(run_folder: Path) -> str | None:
-    """The model that a run began with; None if it began with random weights."""
-    settings = _settings_of(run_folder)
-    return None if settings.from_scratch else settings.model
-
-
-def test_records(run_folder: Path) -> list[Record]:
-    """The records that the run has kept for the test, and not seen: of the data as it was then."""
-    settings = _settings_of(run_folder)
-    if settings.objective != "instruct":
-        raise AnsweringError(f"{run_folder}: was tuned on plain text: give --data to ask it")
-    told = read(run_folder)
-    model = find_model(run_folder)
-    config = read_config(model / "config.json")
-    data = load_data(settings, Tokenizer.from_folder(model), template_of(model), config)
-    if data.fingerprint != told["data"]["fingerprint"]:
-        raise AnsweringError(
-            f"{run_folder}: its data has changed since ({' '.join(settings.data)}): what is kept "
-            "for the test now may have been trained on then; give --data with other records"
-        )
-    if not data.test:
-        raise AnsweringError(f"{run_folder}: has kept no records for the test: give --data FILE")
-    return data.test
-
-
-def _settings_of(run_folder: Path) -> TrainSettings:
-    try:
-        return TrainSettings(**read(run_folder)["settings"])
-    except TypeError as error:
-        raise RunFolderError(f"{run_folder / RUN}: not this program's settings: {error}") from None
-
-
 def prompts_of(speaker: Speaker, records: Sequence[Record]) -> list[list[int]]:
     template, tokenizer = speaker.template, speaker.tokenizer
     return [template.prompt_ids(tokenizer, prompt_turns(record)) for record in records]
+
+
+def references_of(speaker: Speaker, records: Sequence[Record]) -> list[list[int] | None]:
+    """The right answers with their ends, as ids; None where a record has none."""
+    tokenizer, texts = speaker.tokenizer, map(reference_of, records)
+    return [None if t is None else [*tokenizer.encode(t), tokenizer.end_id] for t in texts]
 
 
 # ---- asking ---------------------------------------------------------------------------------
@@ -107,48 +84,55 @@ def answer_test(
     base: str | Path | None = None,
     controls: Controls | None = None,
     *,
+    adapter: str | Path | None = None,
     template: str | None = None,
     device: str = "auto",
     precision: str = "fp32",
     batch_size: int | None = None,
+    limit: int | None = None,
     overwrite: bool = False,
     replace_other: bool = False,
     stop: StopRequests | None = None,
     say: Callable[[str], object] = print,
 ) -> list[dict]:
-    """Answer the records into `out`, going on from what it has; the rows.
+    """Answer the records into `out`, going on from what it has; the rows that it then holds.
 
     base: the model that answers beside it, in its own template or, as it mostly has none, the same.
+    adapter: is put on the model; the base, which answers beside it, is always as it is.
+    limit: only the first records; further ones that `out` has answered already stay in it.
     overwrite: begin anew. replace_other: only where what is there was made by something else.
     stop: where a request is noted, StopRequested is raised, with all on the disk that is finished.
     """
     controls, stop = controls or Controls(), stop or StopRequests()
-    folders = {"response": find_model(model)}
+    folders = {"response": find_model(adapter or model)}
+    under = {"response": model if adapter else None}  # the base of an adapter, where it was given
     if base is not None:
         try:
             folders["base_response"] = find_model(base)
         except DownloadError as error:
             raise AnsweringError(f"{error}; --base none answers without it") from None
-    templates = {"response": template_of(folders["response"], template)}
+    asked_in = {side: template_folder(folder, under.get(side)) for side, folder in folders.items()}
+    templates = {"response": template_of(asked_in["response"], template)}
     for side in folders:
-        templates[side] = Template.load(folders[side]) or templates["response"]
+        templates[side] = Template.load(asked_in[side]) or templates["response"]
+    parts = {side: _parts_of(folder, under.get(side)) for side, folder in folders.items()}
     made_by = {
-        **{f"{SIDES[side]} model": fingerprint(folder) for side, folder in folders.items()},
+        **{f"{SIDES[side]} model": " on ".join(map(fingerprint, parts[side])) for side in folders},
         **{f"{SIDES[side]} template": words.hash for side, words in templates.items()},
         **asdict(controls),
         "precision": precision,
     }
     made_by.setdefault("base model", None)
-    speakers = _Speakers(folders, templates, device, precision, say)
+    speakers = _Speakers(parts, under, templates, device, precision, say)
     rows = [row_of(record, list(folders)) for record in records]
-    responses = Responses(out, rows, list(folders))
+    responses = Responses(out, rows, list(folders), limit)
     responses.begin(made_by, overwrite, replace_other)
     if responses.n_whole:
         say(f"{out}: has {responses.n_whole:,} of {len(rows):,} rows already")
-    with _counting(len(rows) * len(folders), responses.n_answers) as count:
+    with Counting(responses.n * len(folders), responses.n_answers) as count:
         _answer(speakers, records, responses, controls, batch_size, stop, count)
     responses.end()
-    return rows
+    return rows[: responses.n]
 
 
 def _answer(
@@ -158,31 +142,46 @@ def _answer(
     controls: Controls,
     batch_size: int | None,
     stop: StopRequests,
-    count: Callable[[int], object],
+    count: Counting,
 ) -> None:
     first, size = responses.n_whole, max(speakers.rows_at_once, batch_size or 1)
-    for start in range(first, len(records), size):
+    for start in range(first, responses.n, size):
         for side in responses.sides:
-            chunk = range(start, min(start + size, len(records)))
+            chunk = range(start, min(start + size, responses.n))
             missing = [i for i in chunk if (i, side) not in responses.answers]
             if not missing:
                 continue
             stop.check()
 
-            def keep(place: int, answer: Generated, side=side, missing=missing) -> None:
-                kept = Answer(answer.text, answer.finish_reason, len(answer.ids), answer.note)
-                responses.add(missing[place], side, kept)
+            def keep(i: int, answer: Answer, side=side) -> None:
+                responses.add(i, side, answer)
                 count(responses.n_answers)
 
-            asked = [records[i] for i in missing]
-            settings = controls.for_generate() | {"batch_size": batch_size, "on_finished": keep}
+            settings = controls.for_generate() | {"batch_size": batch_size}
             settings |= {"row_numbers": missing, "on_text": lambda place, piece: stop.check()}
-            _ask(speakers.get(side), asked, settings)  # it alone holds the model: see _Speakers
+            _ask(speakers.get(side, count.leave_out), records, settings, keep)  # see _Speakers
 
 
-def _ask(speaker: Speaker, records: Sequence[Record], settings: dict) -> None:
-    tokenizer = speaker.tokenizer
-    prompts = prompts_of(speaker, records)
+def _ask(
+    speaker: Speaker,
+    records: Sequence[Record],
+    settings: dict,
+    keep: Callable[[int, Answer], object],
+) -> None:
+    """Have these rows answered. (Nothing that outlives this call may hold the model.)"""
+    tokenizer, places = speaker.tokenizer, settings["row_numbers"]
+    asked = [records[i] for i in places]
+    prompts, references = prompts_of(speaker, asked), references_of(speaker, asked)
+
+    def on_finished(place: int, answer: Generated) -> None:
+        told = answer.text, answer.finish_reason, len(answer.ids), answer.note
+        nats = answer.reference_nats
+        if nats is not None and math.isfinite(nats):  # JSON has no other numbers
+            # Further digits depend on which rows shared a pass, and so on where a run was stopped.
+            told += round(nats, 2), len(references[place])
+        keep(places[place], Answer(*told))
+
+    settings = settings | {"on_finished": on_finished, "references": references}
     try:
         generate(speaker.model, prompts, end_id=tokenizer.end_id, tokenizer=tokenizer, **settings)
     except Exception as error:
@@ -199,16 +198,19 @@ class _Speakers:
 
     def __init__(
         self,
-        folders: dict[str, Path],
+        parts: dict[str, list[Path]],
+        under: dict[str, str | Path | None],
         templates: dict[str, Template],
         device: str,
         precision: str,
         say: Callable[[str], object],
     ) -> None:
-        self._folders, self._templates, self._say = folders, templates, say
+        self._folders, self._under = {side: of[0] for side, of in parts.items()}, under
+        self._templates, self._say = templates, say
         self._device, self._precision = find_device(device), precision
         choose_precision(precision, features_of(self._device))  # refused now, or never
-        n_bytes = sum(path.stat().st_size for f in folders.values() for path in _weights_in(f))
+        files = [path for of in parts.values() for folder in of for path in _weights_in(folder)]
+        n_bytes = sum(path.stat().st_size for path in files)
         self._keeps_both = n_bytes <= TOGETHER
         self._loaded: dict[str, Speaker] = {}
 
@@ -218,18 +220,28 @@ class _Speakers:
             return sys.maxsize
         return _ROWS.get(self._device.type, 256)
 
-    def get(self, side: str) -> Speaker:
+    def get(self, side: str, took: Callable[[float], object]) -> Speaker:
+        """took: is told the seconds that loading it took."""
         if side not in self._loaded:
+            began = time.monotonic()
             if not self._keeps_both:
                 self._loaded.clear()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-            folder = self._folders[side]
-            speaker = load_speaker(folder, None, str(self._device), self._precision)
+            folder, base = self._folders[side], self._under.get(side)
+            adapter = folder if base else None
+            device = str(self._device)
+            speaker = load_speaker(base or folder, None, device, self._precision, adapter)
             speaker.template = self._templates[side]
             self._say(f"{SIDES[side]}: {speaker.introduction()}")
             self._loaded[side] = speaker
+            took(time.monotonic() - began)
         return self._loaded[side]
+
+
+def _parts_of(folder: Path, base: str | Path | None) -> list[Path]:
+    """The folders that a model's weights are in: its own, and of an adapter its base's."""
+    return [folder, base_folder(folder, base)] if is_adapter(folder) else [folder]
 
 
 def _weights_in(folder: Path) -> list[Path]:
@@ -240,6 +252,8 @@ def _weights_in(folder: Path) -> list[Path]:
 def fingerprint(folder: Path) -> str:
     """Tells a model's weights from others: of each file, 64 stretches. (Training changes all.)"""
     digest = hashlib.sha256()
+    if is_adapter(folder):  # whose scale is as much a part of it as its weights
+        digest.update(repr(read_adapter(folder)[0]).encode())
     for path in _weights_in(folder):
         size = path.stat().st_size
         digest.update(f"{path.name} {size} ".encode())
@@ -248,32 +262,6 @@ def fingerprint(folder: Path) -> str:
                 file.seek(size * i // 64)
                 digest.update(file.read(1 << 16))
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _counting(n: int, done: int, stream: TextIO | None = None) -> Iterator[Callable[[int], object]]:
-    """A bar on a terminal; in a file a line now and then. Both tell the time that is left."""
-    stream = stream or sys.stderr
-    bar = tqdm(
-        total=n, initial=done, desc="answers", file=stream, disable=not stream.isatty(),
-        dynamic_ncols=True, bar_format="{desc} {n_fmt}/{total_fmt} {bar:20} {remaining} left",
-    )  # fmt: skip
-    began = last = time.monotonic()
-
-    def count(now_done: int) -> None:
-        nonlocal last
-        bar.update(now_done - bar.n)
-        now = time.monotonic()
-        if bar.disable and (now - last >= 10 or now_done == n):
-            last = now
-            left = (now - began) / max(1, now_done - done) * (n - now_done)
-            told = f"answers {now_done:,}/{n:,}, {tqdm.format_interval(left)} left"
-            print(told, file=stream, flush=True)
-
-    try:
-        yield count
-    finally:
-        bar.close()
 
 
 def _demo() -> None:

@@ -8,6 +8,7 @@ other people's files are read, too: the book's, whose answers are in `model_resp
 AlpacaEval's, in which `output` is a model's answer and there is no reference.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,13 @@ from gpt.textfile import Problem, brief
 
 NAME = "responses.jsonl"  # in a run's folder
 _TEXTS = ("instruction", "input", "output", "response", "base_response")
+# What may be absent, and is not anything.
+_FACTS = dict.fromkeys(("finish_reason", "base_finish_reason", "where"), ((str,), "a text"))
+_FACTS |= dict.fromkeys(
+    ("n_tokens", "n_base_tokens", "n_output_tokens", "n_base_output_tokens"),
+    ((int,), "a whole number"),
+)
+_FACTS |= dict.fromkeys(("output_nats", "base_output_nats"), ((int, float), "a number from 0 up"))
 _SHOWN = 10  # faults of a file that are listed
 _MOST_GROUPS = 50  # of one key; the rarer ones are one group
 
@@ -70,6 +78,8 @@ def beside(rows: Iterable[dict], others: Iterable[dict]) -> list[dict]:
                 "base_response": other["response"],
                 "base_finish_reason": other.get("finish_reason"),
                 "n_base_tokens": other.get("n_tokens"),
+                "base_output_nats": other.get("output_nats"),
+                "n_base_output_tokens": other.get("n_output_tokens"),
             }
             both.append(row | answer)
     if not both:
@@ -128,7 +138,15 @@ def _what_is_wrong_with(row: dict) -> str | None:
         is_absent = key in ("output", "base_response") and row.get(key) is None
         if not is_absent and type(row[key]) is not str:
             return f"{key} must be a text, not {brief(row[key])}"
+    for key, (kinds, wanted) in _FACTS.items():
+        value = row.get(key)
+        if value is not None and (type(value) not in kinds or not 0 <= _size(value) < math.inf):
+            return f"{key} must be {wanted}, not {brief(value)}"
     return None
+
+
+def _size(value: object) -> float:
+    return value if isinstance(value, int | float) else 0
 
 
 def _breaks_off(path: Path) -> bool:

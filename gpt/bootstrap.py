@@ -88,13 +88,15 @@ def interval(value: float, resampled: np.ndarray) -> Score:
 
 
 def unanimous(value: float, n: int) -> Score:
-    """The interval where all n answers score 0, or all 1, and every draw is the same: 10 of 10.
+    """The interval where all n answers score the same, and so does every draw: 10 of 10 are right.
 
     Even a model that is right in seven of ten cases is right ten times in a row one time in 35. So
-    the interval reaches to where that has a chance of 2.5%, the share that others leave beyond.
+    a share of cases may be otherwise, and the interval reaches to where n answers without one of
+    them have a chance of 2.5%, which others leave beyond. What these cases score is not known:
+    anything from 0 to 1. Of one answer, that is nearly all.
     """
     reach = 1 - ((1 - LEVEL) / 2) ** (1 / n)
-    return Score(value, 0.0, reach) if value == 0 else Score(value, 1 - reach, 1.0)
+    return Score(value, value * (1 - reach), value + (1 - value) * reach)
 
 
 def mean_scores(values: np.ndarray, resampled: np.ndarray) -> list[Score]:
@@ -103,10 +105,8 @@ def mean_scores(values: np.ndarray, resampled: np.ndarray) -> list[Score]:
     scores = []
     for column, sums in zip(values.T, resampled.T, strict=True):
         first = float(column[0])
-        if first in (0.0, 1.0) and (column == first).all():
+        if (column == first).all():
             scores.append(unanimous(first, n))
-        elif n == 1:
-            scores.append(Score(first, 0.0, 1.0))  # one answer alone says nothing of others
         else:
             scores.append(interval(column.mean(), sums / n))
     return scores
@@ -118,11 +118,23 @@ def mean_score(values: np.ndarray, seed: int = 0) -> Score:
     return mean_scores(values, resampled_sums(values, seed=seed))[0]
 
 
-def comparison(value: float, resampled: np.ndarray, n: int) -> Comparison:
-    """A difference with its interval, and in how many of the draws it was above 0."""
+def comparison(
+    value: float, resampled: np.ndarray, n: int, most: float = 1.0, less_is_better: bool = False
+) -> Comparison:
+    """A difference with its interval, and in how many of the draws it was for the better.
+
+    most: the largest difference that can be. n questions say no more than n coins do, which all
+    fall on one side by chance, too: one question in which one is ahead is no reason to be sure.
+    """
     is_tie = np.abs(resampled) < 1e-9  # sums of the same numbers may differ in their last digits
-    ahead = np.mean((resampled > 0) & ~is_tie) + np.mean(is_tie) / 2
-    return Comparison(*interval(value, resampled), float(ahead), n)
+    is_better = resampled < 0 if less_is_better else resampled > 0
+    ahead = np.mean(is_better & ~is_tie) + np.mean(is_tie) / 2
+    ahead = min(max(float(ahead), 0.5**n), 1 - 0.5**n)
+    found = interval(value, resampled)
+    if np.ptp(resampled) < 1e-9:
+        _, low, high = unanimous((float(value) / most + 1) / 2, n)
+        found = Score(float(value), (2 * low - 1) * most, (2 * high - 1) * most)
+    return Comparison(*found, ahead, n)
 
 
 def compare_means(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Comparison:

@@ -8,7 +8,9 @@ followed by the end token, which code puts there. A model that was never tuned a
 goes on with a text, and is let do so: each text alone, with no template around it.
 
 What the model sees at once is limited. When a conversation has outgrown it, the oldest questions
-are left out with their answers, a system message stays, and it is said.
+are left out with their answers, a system message stays, and it is said. A question that got an
+empty answer is no part of the conversation: an answer without a word teaches a model nothing, when
+it reads it again or when it is tuned on what was said.
 
     python -m gpt.chatting      # a conversation that outgrows its model, and is told so
     python scripts/chat.py --model checkpoints/gpt2-mine
@@ -81,7 +83,10 @@ class Chat:
             notes.append(f"cut off after {self.controls.max_new_tokens} tokens (max_new_tokens)")
         self.n_asked += 1
         said = "".join(pieces)
-        self.turns += (Turn("user", text), Turn("assistant", said))
+        if said.strip():
+            self.turns += (Turn("user", text), Turn("assistant", said))
+        else:
+            notes.append("the answer is empty: it and its question are left out of what follows")
         return Reply(said, reason, notes)
 
     def _raw_ids(self, text: str) -> list[int]:
@@ -102,14 +107,12 @@ class Chat:
                 break
             first += 2  # a question and its answer
         self._refuse_too_long(ids)
-        if first > self.n_forgotten:
-            n = first // 2
-            questions = "question is" if n == 1 else f"{n} questions are"
+        if first and not self.n_forgotten:  # from now on it is so at nearly every question
             notes.append(
-                f"the oldest {questions} forgotten: the conversation has outgrown the "
-                f"{n_ctx:,} tokens that the model sees at once (/reset begins anew)"
+                "from here on the oldest questions are forgotten: the conversation has outgrown "
+                f"the {n_ctx:,} tokens that the model sees at once (/reset begins anew)"
             )
-            self.n_forgotten = first
+        self.n_forgotten = first
         return ids
 
     def _refuse_too_long(self, ids: list[int]) -> None:
@@ -167,8 +170,10 @@ def obey(chat: Chat, line: str) -> str:
         case "/save", [name]:
             if not chat.turns:
                 raise ChatError("nothing was said yet")
-            chat.save(Path(name.strip()).expanduser())
-            return f"written: {name.strip()}"
+            path = Path(name.strip()).expanduser()
+            chat.save(path)
+            n = len(chat.turns) // 2
+            return f"written: {path} ({n:,} {'question' if n == 1 else 'questions'}, answered)"
         case "/settings", []:
             return chat.controls.as_text()
         case "/settings", [name, value]:
@@ -228,7 +233,11 @@ def _demo() -> None:
     tokenizer = Tokenizer(tiny_vocabulary(learn_merges("You: Bot: Good morning, how are you", 30)))
     config = GPTConfig(tokenizer.n_vocab, n_ctx=48, n_layer=1, n_head=2, n_embd=16)
     template = Template("demo", "You: {instruction}", "\nBot:\n")
-    speaker = Speaker(Path("demo"), GPT(config), tokenizer, template, is_tuned=True)
+    model = GPT(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # or it would say over and over what it reads last
+            parameter += 0.3 * torch.randn_like(parameter)
+    speaker = Speaker(Path("demo"), model, tokenizer, template, is_tuned=True)
     chat = Chat(speaker, Controls(max_new_tokens=4))
     lines = iter(["Good morning,\\", "how are you?", "/settings top_p 2", "And you?", "/rest",
                   "Are you?", "/reset"])  # fmt: skip

@@ -45,11 +45,13 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def run(main: Callable[[], None]) -> None:
     """Run a command's main; end with one line on stderr where a person can mend the cause."""
-    for stream in (sys.stdout, sys.stderr):
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # closed: >&-
+    for stream in streams:
         stream.reconfigure(errors="backslashreplace")  # an emoji on a console without is no failure
     try:
         main()
-        sys.stdout.flush()
+        for stream in streams:
+            stream.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -57,7 +57,7 @@ class Endpoint:
     model: str
     key: str | None = field(default=None, repr=False)
     temperature: float | None = 0.0  # None leaves it out: some models accept only their own
-    timeout: float = 120.0  # seconds for one reply, from the first byte sent to the last received
+    timeout: float = 120.0  # seconds for one reply, from looking up the host to its last byte
     retries: int = 4  # further attempts
     first_wait: float = 1.0  # seconds before the second attempt; each further wait is twice as long
 
@@ -105,6 +105,7 @@ class Reply(NamedTuple):
     text: str | None
     reason: str | None = None  # why there is no text
     of_all: bool = False  # whether any other question would fail for the same reason
+    may_pass: bool = False  # whether asking again, later, may help
 
 
 class _Failure(NamedTuple):
@@ -129,12 +130,11 @@ def ask(endpoint: Endpoint, messages: Messages, stop: threading.Event | None = N
         if too_long or last or not result.may_pass:
             tried = f" (tried {attempt + 1} times)" if attempt else ""
             asks = f"; it asks for a wait of {result.wait:,.0f} s" if too_long else ""
-            return Reply(
-                None, _without_key(f"{result.reason}{tried}{asks}", endpoint), result.of_all
-            )
+            reason = _without_key(f"{result.reason}{tried}{asks}", endpoint)
+            return Reply(None, reason, result.of_all, result.may_pass)
         # Together at work, they must not come back together: hence up to a half less or more.
         if stop.wait(max(wait * random.uniform(0.5, 1.5), result.wait or 0.0)):
-            return Reply(None, "interrupted")
+            return Reply(None, "interrupted", may_pass=True)
         wait = min(2 * wait, _MAX_WAIT)
     raise AssertionError("the last attempt returns")
 
@@ -197,6 +197,26 @@ def _opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
 
 
 def _attempt(endpoint: Endpoint, messages: Messages) -> Reply | _Failure:
+    """In a thread, which is left behind when its time is up: it waits in too many places."""
+    done: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put(_request(endpoint, messages))
+        except BaseException as error:  # a fault of ours: whoever waits shall show it
+            done.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        result = done.get(timeout=endpoint.timeout)
+    except queue.Empty:
+        return _lost(TimeoutError(), endpoint)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _request(endpoint: Endpoint, messages: Messages) -> Reply | _Failure:
     body = {"model": endpoint.model, "messages": messages, "stream": False}
     if endpoint.temperature is not None:
         body["temperature"] = endpoint.temperature
@@ -211,7 +231,7 @@ def _attempt(endpoint: Endpoint, messages: Messages) -> Reply | _Failure:
         with _opener(endpoint).open(request, timeout=endpoint.timeout) as response:
             data = _read(response, deadline)
     except urllib.error.HTTPError as error:
-        return _refused(error, deadline)
+        return _refused(error, deadline, path)
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: a host's name
         return _lost(error, endpoint)
     return _content(data, endpoint)
@@ -244,7 +264,10 @@ def _content(data: bytes, endpoint: Endpoint) -> Reply:
         text = choice["message"]["content"]
         finish = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        return Reply(None, "the reply is not in the form of a chat completion")
+        said = _said_in(reply)
+        said = f": {_one_line(said)}" if said else ""
+        reason = f"the reply is not in the form of a chat completion{said}"
+        return Reply(None, _without_key(reason, endpoint))
     if text is not None and type(text) is not str:
         return Reply(None, "the reply's content is not a text")
     if not (text or "").strip():
@@ -253,18 +276,21 @@ def _content(data: bytes, endpoint: Endpoint) -> Reply:
     return Reply(_without_key(text, endpoint))
 
 
-def _refused(error: urllib.error.HTTPError, deadline: float) -> _Failure:
+def _refused(error: urllib.error.HTTPError, deadline: float, path: str) -> _Failure:
     """A status other than 200, with what the server says of it."""
     said = ""
     try:
         data = _read(error.fp, min(deadline, time.monotonic() + 5), limit=1 << 16)
-        told = json.loads(data)["error"]
-        said = told["message"] if isinstance(told, dict) else told
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        said = _said_in(json.loads(data))
+    except (ValueError, RecursionError):  # a page or a line of text, mostly of a proxy
+        said = re.sub(r"(?is)<(style|script)\b.*?</\1>|<[^>]*>", " ", data.decode(errors="replace"))
+    except (OSError, http.client.HTTPException):
         pass  # the status alone has to do
     finally:
         error.close()
-    said = f": {_one_line(said)}" if isinstance(said, str) and said else ""
+    said = f": {_one_line(said)}" if said.strip() else ""
+    if error.code in (404, 405) and not re.search(r"/v\d+", path):
+        said += " (--endpoint names no version: does the address end in /v1?)"
     if 300 <= error.code < 400:
         said = f": it sends on to {error.headers.get('Location', 'nowhere')!r:.100}; ask there"
     return _Failure(
@@ -273,6 +299,14 @@ def _refused(error: urllib.error.HTTPError, deadline: float) -> _Failure:
         error.code in _OF_ALL or 300 <= error.code < 400,
         _retry_after(error.headers.get("Retry-After")),
     )
+
+
+def _said_in(reply: object) -> str:
+    """What a server says of an error, in the forms that there are; nothing if it says nothing."""
+    told = reply if isinstance(reply, dict) else {}
+    said = told.get("error") or told.get("message") or told.get("detail")
+    said = said.get("message") if isinstance(said, dict) else said
+    return said if isinstance(said, str) else ""
 
 
 def _one_line(text: str) -> str:

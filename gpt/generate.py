@@ -21,6 +21,7 @@ full (`context`): see rows.py.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from numbers import Integral
 
 import torch
@@ -28,14 +29,14 @@ from torch import Tensor
 
 from gpt.cli import run
 from gpt.config import GPTConfig
+from gpt.loss import logits_of, surprise
 from gpt.model import GPT
-from gpt.rows import Ending, Generated, Row, checked_prompt, checked_stop
+from gpt.rows import Ending, Generated, Row, checked_prompt, checked_stop, reference_that_fits
 from gpt.sampling import Draws, GenerateError, Sampling, check, choose, log_probability, penalised
 from gpt.slots import Slots
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 
 _READ_AT_ONCE = {"cpu": 512}  # tokens of prompts in one pass: more no longer fit its caches
-_HEAD_PART = 1024  # of the vocabulary: 64 rows by 50,257 are 1.4 times as fast in such parts
 
 
 def generate(
@@ -56,6 +57,7 @@ def generate(
     batch_size: int | None = None,
     use_cache: bool = True,
     row_numbers: Sequence[int] | None = None,
+    references: Sequence[Sequence[int] | None] | None = None,
     on_text: Callable[[int, str], None] | None = None,
     on_finished: Callable[[int, Generated], None] | None = None,
 ) -> list[Generated]:
@@ -73,6 +75,8 @@ def generate(
     logprobs: fill `Generated.logprobs`, from the model's own logits before any control.
     batch_size: rows at once. None: as many as serve the device and fit into its memory.
     use_cache: False computes everything anew for each token: it is there to prove the cache.
+    references: for each prompt ids that might follow it, or None: `Generated.reference_nats` says
+        how surprising they would be. They are read with the prompt, and nothing depends on them.
     on_text: is called with a prompt's place and each new piece of its text: whole characters, and
         no part of a stop string. All pieces of a row are its `text`.
     on_finished: is called with a prompt's place and its result as soon as that is there.
@@ -92,10 +96,12 @@ def generate(
     stops = checked_stop(stop, tokenizer)
     ending = Ending(int(max_new_tokens), config.n_ctx, end_id, tokenizer, stops, logprobs)
     numbers = range(len(prompts)) if row_numbers is None else row_numbers
+    beside = [None] * len(prompts) if references is None else references
     rows = [
-        Row(i, checked_prompt(prompt, i, config.vocab_size), Draws(seed, number))
-        for i, (prompt, number) in enumerate(zip(prompts, numbers, strict=True))
-    ]
+        Row(i, checked_prompt(prompt, i, config.vocab_size), Draws(seed, number),
+            reference_that_fits(prompt, reference, config.n_ctx))
+        for i, (prompt, number, reference) in enumerate(zip(prompts, numbers, beside, strict=True))
+    ]  # fmt: skip
     results: list[Generated | None] = [None] * len(rows)
 
     def tell(row: Row, reason: str | None) -> None:
@@ -136,10 +142,11 @@ class _Passes:
         self.model, self.sampling, self.ending = model, sampling, ending
         self.device = model.wte.weight.device
         # Taken from the end: the longest first, and of equals the first.
-        self.waiting = sorted(rows, key=lambda row: (len(row), -row.number))
+        self.waiting = sorted(rows, key=lambda row: (row.n_to_read, -row.number))
         self.rows: list[Row] = []  # those at work, each in the slot of its place here
-        longest = max(map(len, rows), default=1)
-        max_len = min(longest + ending.max_new_tokens, ending.n_ctx)
+        new = ending.max_new_tokens
+        longest = max((max(len(row) + new, row.n_to_read) for row in rows), default=1)
+        max_len = min(longest, ending.n_ctx)
         self.n_slots = min(batch_size or rows_that_fit(model, max_len), len(rows))
         self.slots = Slots(model.config.n_layer, self.n_slots, max_len) if use_cache else None
         self.n_read = _READ_AT_ONCE.get(self.device.type, 8192)
@@ -158,7 +165,7 @@ class _Passes:
             hidden = self._write()
         else:
             hidden = self._read(first)
-        return self._add_tokens(first, logits_of(self.model, hidden).float())
+        return self._add_tokens(first, logits_of(hidden, self.model.wte.weight).float())
 
     # ---- through the model ------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class _Passes:
         least, greatest = (f(row.prompt for row in self.waiting) for f in (min, max))
         pairs = zip(least, greatest, strict=False)  # what these two share, all do
         n = next((i for i, (a, b) in enumerate(pairs) if a != b), len(least))
-        n = min(n, len(self.waiting[0]) - 1)  # each keeps a token of its own to read
+        n = min(n, min(map(len, self.waiting)) - 1)  # each keeps a token of its own to read
         self.n_shared = n if self.slots is not None and len(self.waiting) > 1 else 0
         if self.n_shared:
             self.slots.read(first=0, past=0)
@@ -178,7 +185,7 @@ class _Passes:
         first = len(self.rows)
         room = min(self.n_slots - first, len(self.waiting))
         if room >= min(len(self.waiting), max(1, self.n_slots // 8)) > 0:
-            width = len(self.waiting[-1]) - self.n_shared
+            width = self.waiting[-1].n_to_read - self.n_shared
             for _ in range(max(1, min(room, self.n_read // width))):
                 self.rows.append(self.waiting.pop())
         return first
@@ -192,10 +199,18 @@ class _Passes:
         rows, past = self.rows[first:], self.n_shared
         if self.slots is not None:
             self.slots.read(first, past)
-        ids = self._tensor([(row.prompt + row.ids)[past:] for row in rows])  # (B, T)
+        ids = self._tensor([row.to_read()[past:] for row in rows])  # (B, T)
         hidden = self.model.hidden(ids, cache=self.slots)  # (B, T, C)
-        last = torch.tensor([len(row) - past - 1 for row in rows], device=self.device)
-        return hidden[torch.arange(len(rows), device=self.device), last]
+        lasts = [len(row) - past - 1 for row in rows]
+        weighed = [at for at, row in enumerate(rows) if row.reference and not row.ids]
+        if weighed:  # a reference stands where other rows have their padding
+            stretches = [hidden[at, lasts[at] :][: len(rows[at].reference)] for at in weighed]
+            targets = [id for at in weighed for id in rows[at].reference]
+            targets = torch.tensor(targets, device=self.device)
+            of_each = iter(surprise(torch.cat(stretches), self.model.wte.weight, targets))
+            for at in weighed:
+                rows[at].reference_nats = sum(islice(of_each, len(rows[at].reference)))
+        return hidden[torch.arange(len(rows), device=self.device), lasts]
 
     def _write(self) -> Tensor:
         """The newest token of every row, behind all that it has: (B, C)."""
@@ -270,18 +285,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def logits_of(model: GPT, hidden: Tensor) -> Tensor:
-    """(B, C) -> (B, V), as `model.head`; in parts on a CPU, where one product so wide is slow."""
-    head, B = model.wte.weight, len(hidden)
-    if B == 1 or head.device.type != "cpu" or not head.dtype == hidden.dtype == torch.float32:
-        return model.head(hidden)
-    logits = hidden.new_empty(B, len(head))
-    for i in range(0, len(head), _HEAD_PART):
-        part = slice(i, i + _HEAD_PART)
-        torch.mm(hidden, head[part].T, out=logits[:, part])
-    return logits
 
 
 def rows_that_fit(model: GPT, max_len: int) -> int:

@@ -195,11 +195,8 @@ def agreement_lines(found: Agreement) -> list[str]:
             of = found.means[metric]
             cells = [shown(metric, of[grade]) if grade in of else "" for grade in GRADES]
             rank = found.rank[metric]
-            lines.append(
-                f"{LABELS[metric]:<14}"
-                + "".join(f"{cell:>9}" for cell in cells)
-                + f"   {'' if rank is None else f'{rank:+.2f}'}".rstrip()
-            )
+            line = f"{LABELS[metric]:<14}" + "".join(f"{cell:>9}" for cell in cells)
+            lines.append(f"{line}   {'' if rank is None else f'{rank:+.2f}'}".rstrip())
     return lines
 
 

@@ -23,7 +23,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,7 +98,8 @@ def judge(
                 todo[key] = question  # two rows that ask the same are one question
                 where[key] = {"mode": mode, "judge": endpoint.model, "where": item.row.get("where")}
     n_asked_before = sum(map(len, keys)) - len(todo)
-    gave_up = _ask(todo, mode, endpoint, log, where, at_once, what)
+    last = _ask(todo, mode, endpoint, log, where, at_once, what)
+    gave_up = last and last.reason
     verdicts, n_contradicted = [], 0
     for item, its_keys in zip(items, keys, strict=True):
         if item.known is not None:
@@ -108,7 +109,8 @@ def judge(
         verdicts.append(_both(each) if mode == "pairwise" else each[0])
         n_contradicted += mode == "pairwise" and each[0] == each[1] and each[0].value in (0.0, 1.0)
     rows = [item.row for item in items]
-    return judged(rows, verdicts, mode, endpoint.model, gave_up, n_contradicted, n_asked_before)
+    found = judged(rows, verdicts, mode, endpoint.model, gave_up, n_contradicted, n_asked_before)
+    return replace(found, may_go_on=bool(last and last.may_pass))
 
 
 def _ask(
@@ -119,8 +121,8 @@ def _ask(
     where: dict[str, dict],
     at_once: int,
     what: str,
-) -> str | None:
-    """Ask, and note each reply. The reason, if it made no sense to go on."""
+) -> Reply | None:
+    """Ask, and note each reply. The last one, if it made no sense to go on."""
     in_a_row, any_reply = 0, False
     bar = tqdm(total=len(todo), desc=what, unit=" questions", disable=None)
     with bar:
@@ -139,7 +141,7 @@ def _ask(
             bar.set_postfix_str(reply.reason[:60], refresh=False)
             if in_a_row >= _PATIENCE or (reply.of_all and not any_reply):
                 replies.close()
-                return reply.reason
+                return reply
     return None
 
 
@@ -177,6 +179,7 @@ class Judged:
     n_known: int  # questions that an earlier run, or an equal row, had asked
     gave_up: str | None  # why the run ended early, if it did
     verdicts: list[Verdict]  # one for each row
+    may_go_on: bool = False  # whether asking again, later, may help
 
     def to_dict(self) -> dict:
         """For JSON: all but the single verdicts."""
@@ -251,7 +254,8 @@ def as_text(judged: Judged, of: str = "the answers") -> str:
         share = f"{judged.n_contradicted:,} of {judged.n_scored:,}"
         lines.append(f"pairs in which the place decided, and not the answer: {share}")
     if judged.gave_up:
-        lines.append(f"gave up: {judged.gave_up}; run again to go on")
+        again = "; run again to go on" if judged.may_go_on else ""
+        lines.append(f"gave up: {judged.gave_up}{again}")
     return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """What the model would have said to the right answer: how surprised it is, and by which one most.
 
-    examples ─> answer_likelihood ─> perplexity, bits per byte   of the answers it should give
+    prompts, answers ─> answer_nats ─> Likelihood: perplexity, bits per byte
     a prompt and choices ─> score_choices ─> which one it holds for right: multiple-choice tests
 
 No answer is written here. The model reads each answer, and at each token it is asked how probable
@@ -16,21 +16,21 @@ their likelihood, as such and by length; EleutherAI's lm-evaluation-harness for 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from gpt.batching import Batch, collate_weighted
 from gpt.generate import evaluating
-from gpt.loss import CHUNK_NUMBERS, summed_loss
+from gpt.loss import surprise
 from gpt.model import GPT, KVCache
 from gpt.ordering import micro_batches
-from gpt.segments import ANSWER, Examples
 from gpt.tokenizer import Tokenizer
+
+LARGEST_LOSS = 700.0  # its exponential is still a number
+_AT_ONCE = {"cpu": 512}  # tokens in one pass: more no longer fit its caches (as in generate.py)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class Likelihood:
     nats: float  # -log p of every answer token and every end
     n_tokens: int  # of them
     n_bytes: int  # of the answers' text; an end has none
+    n: int = 1  # answers
+
+    @classmethod
+    def of_all(cls, some: Iterable["Likelihood"]) -> "Likelihood":
+        parts = [(one.nats, one.n_tokens, one.n_bytes, one.n) for one in some]
+        return cls(*map(sum, zip(*parts, strict=True)))
 
     @property
     def mean_loss(self) -> float:
@@ -47,31 +53,58 @@ class Likelihood:
 
     @property
     def perplexity(self) -> float:
-        return math.inf if self.mean_loss > 700 else math.exp(self.mean_loss)
+        return math.exp(min(self.mean_loss, LARGEST_LOSS))
 
     @property
     def bits_per_byte(self) -> float:
         return self.nats / math.log(2) / self.n_bytes if self.n_bytes else math.nan
 
 
-def answer_likelihood(
-    model: GPT, tokenizer: Tokenizer, examples: Examples, max_tokens: int = 8192
-) -> Likelihood:
-    """How probable the model finds the answers of `examples`, in batches of `max_tokens`."""
+def answer_nats(
+    model: GPT, rows: Sequence[tuple[Sequence[int], Sequence[int]]], max_tokens: int | None = None
+) -> list[float]:
+    """-log p of each row's answer behind its prompt, both as ids: summed over the answer's ids.
+
+    What all prompts begin with is read once, for all rows. These then go on from its keys and
+    values, the longest first, so many at once that they are at most `max_tokens` with padding.
+    """
+    if not rows:
+        return []
     device = model.wte.weight.device
-    indices, lengths = np.arange(len(examples)), examples.lengths
-    max_tokens = max(max_tokens, int(lengths.max(initial=1)))  # the longest goes alone
-    nats, n_tokens = 0.0, 0
+    n = _n_shared([prompt for prompt, _ in rows])
+    rests = [[*prompt[n:], *answer[:-1]] for prompt, answer in rows]  # the last id is never read
+    lengths = np.array([len(rest) for rest in rests])
+    max_tokens = max(max_tokens or _AT_ONCE.get(device.type, 8192), int(lengths.max()))
+    nats = [0.0] * len(rows)
     with torch.no_grad(), evaluating(model):
-        for part in micro_batches(indices, lengths, by_length=True, max_tokens=max_tokens):
-            batch = collate_weighted([examples[i] for i in part], tokenizer.end_id, 0.0)
-            n_tokens += int(batch.weights.sum())
-            inputs, targets, weights = (tensor.to(device) for tensor in batch[:3])
-            nats += float(summed_loss(model, Batch(inputs, targets, weights)))
-    answer_ids = examples.ids[examples.parts == ANSWER]
-    used, times = np.unique(answer_ids, return_counts=True)
-    sizes = [len(tokenizer.token_bytes(id)) for id in used.tolist()]
-    return Likelihood(nats, n_tokens, int(np.dot(sizes, times)))
+        prefix = model.new_cache(1, max(1, n))
+        if n:
+            model.hidden(torch.tensor([rows[0][0][:n]], device=device), cache=prefix)
+        parts = micro_batches(np.arange(len(rows)), lengths, by_length=True, max_tokens=max_tokens)
+        for part in parts:
+            longest = int(lengths[part].max())
+            inputs = torch.tensor([_padded(rests[i], longest) for i in part], device=device)
+            hidden = model.hidden(inputs, cache=_repeated(model, prefix, len(part), longest))
+            places = [
+                (at, len(rows[i][0]) - n - 1 + t)  # an id is told by what stands before it
+                for at, i in enumerate(part)
+                for t in range(len(rows[i][1]))
+            ]
+            of_rows, columns = torch.tensor(places, device=device).T
+            targets = torch.tensor([id for i in part for id in rows[i][1]], device=device)
+            each = surprise(hidden[of_rows, columns], model.wte.weight, targets)
+            for i in part:
+                n_answer = len(rows[i][1])
+                nats[i], each = math.fsum(each[:n_answer]), each[n_answer:]
+    return nats
+
+
+def _n_shared(prompts: Sequence[Sequence[int]]) -> int:
+    """So many ids all begin with; each keeps its last, by which the answer's first is told."""
+    least, greatest = min(prompts), max(prompts)  # what these two share, all do
+    pairs = enumerate(zip(least, greatest, strict=False))
+    n = next((i for i, (a, b) in pairs if a != b), min(len(least), len(greatest)))
+    return min(n, min(map(len, prompts)) - 1)
 
 
 class Choice(NamedTuple):
@@ -113,39 +146,16 @@ def score_choices(
             raise ValueError("a choice without text has no likelihood for its length")
     if not encoded:
         return []
-    with torch.no_grad(), evaluating(model):
-        scores = _log_likelihoods(model, list(prompt_ids), encoded)
+    nats = answer_nats(model, [(list(prompt_ids), ids) for ids in encoded])
     return [
-        Choice(text, score, len(ids), len(text.encode("utf-8", "surrogatepass")))
-        for text, score, ids in zip(choices, scores, encoded, strict=True)
+        Choice(text, -surprise, len(ids), len(text.encode("utf-8", "surrogatepass")))
+        for text, surprise, ids in zip(choices, nats, encoded, strict=True)
     ]
 
 
 def ranked(choices: Sequence[Choice], by: str = "log_likelihood") -> list[int]:
     """The indices of choices, the most probable first: by log_likelihood, per_token or per_byte."""
     return sorted(range(len(choices)), key=lambda i: -getattr(choices[i], by))
-
-
-def _log_likelihoods(model: GPT, prompt: list[int], encoded: list[list[int]]) -> list[float]:
-    """The prompt is read once. All choices go on from its keys and values, some at a time."""
-    device = model.wte.weight.device
-    *before, last = prompt  # each choice is told by what the prompt's last token expects
-    prefix = model.new_cache(1, max(1, len(before)))
-    if before:
-        model.hidden(torch.tensor([before], device=device), cache=prefix)
-    longest = max(map(len, encoded))
-    at_once = max(1, CHUNK_NUMBERS // (longest * model.config.vocab_size))
-    scores: list[float] = []
-    for start in range(0, len(encoded), at_once):
-        some = encoded[start : start + at_once]
-        cache = _repeated(model, prefix, len(some), longest)
-        inputs = torch.tensor([_padded([last, *ids[:-1]], longest) for ids in some], device=device)
-        targets = torch.tensor([_padded(ids, longest) for ids in some], device=device)  # (B, T)
-        is_real = _padded_mask(some, longest).to(device)
-        logits = model.head(model.hidden(inputs, cache=cache)).float()  # (B, T, V)
-        of_targets = logits.gather(2, targets[:, :, None]).squeeze(2) - logits.logsumexp(2)
-        scores += of_targets.masked_fill(~is_real, 0.0).sum(1).tolist()
-    return scores
 
 
 def _repeated(model: GPT, cache: KVCache, n: int, room: int) -> KVCache:
@@ -159,8 +169,3 @@ def _repeated(model: GPT, cache: KVCache, n: int, room: int) -> KVCache:
 
 def _padded(ids: list[int], length: int) -> list[int]:
     return ids + [0] * (length - len(ids))  # on the right, where no earlier token sees it
-
-
-def _padded_mask(rows: Sequence[list[int]], length: int) -> Tensor:
-    n_real = torch.tensor([len(ids) for ids in rows])
-    return torch.arange(length)[None, :] < n_real[:, None]  # (B, T)

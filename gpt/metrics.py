@@ -23,13 +23,13 @@ from gpt.answers import AnswersError, beside, groups_of
 from gpt.bootstrap import Score
 from gpt.cli import run
 from gpt.flags import FLAGS
-from gpt.likelihood import Likelihood, answer_likelihood, ranked, score_choices
+from gpt.likelihood import Likelihood, answer_nats, ranked, score_choices
 from gpt.overlap import words
 from gpt.records import plain
-from gpt.scores import SCORES, AnswerScore, Part, part_of, score_answer
+from gpt.scores import LIKELIHOODS, SCORES, AnswerScore, Part, part_of, score_answer
 
-__all__ = ["FLAGS", "Report", "answer_likelihood", "as_text", "compare_runs", "ranked"]
-__all__ += ["score", "score_choices"]
+__all__ = ["FLAGS", "Report", "answer_nats", "as_text", "compare_runs", "comparison_as_text"]
+__all__ += ["ranked", "score", "score_choices"]
 
 GROUP_BY = (
     "category",
@@ -51,13 +51,7 @@ class Report:
         return {"overall": self.overall.to_dict(), "groups": groups}
 
 
-def score(
-    rows: Sequence[dict],
-    group_by: Iterable[str] = GROUP_BY,
-    seed: int = 0,
-    likelihood: Likelihood | None = None,
-    base_likelihood: Likelihood | None = None,
-) -> Report:
+def score(rows: Sequence[dict], group_by: Iterable[str] = GROUP_BY, seed: int = 0) -> Report:
     """Score the rows of responses.jsonl. Those without a base_response are scored without it."""
     if not rows:
         raise AnswersError("there are no answers to score")
@@ -79,27 +73,19 @@ def score(
         named = groups_of(rows, key)
         if len(named) > 1:
             groups[key] = [part(name, chosen) for name, chosen in named.items()]
-    overall = part("all", range(len(rows)))
-    overall.tuned.likelihood = likelihood
-    if overall.base is not None:
-        overall.base.likelihood = base_likelihood
-    return Report(overall, groups, answers, base)
+    return Report(part("all", range(len(rows))), groups, answers, base)
 
 
 def compare_runs(rows: Sequence[dict], others: Sequence[dict], seed: int = 0) -> Report:
     """One run's answers beside another's: the report's `gain` is what the first has more."""
-    return score(beside(rows, others), seed=seed)
+    return score(beside(rows, others), (), seed)
 
 
 # ---- for a terminal -------------------------------------------------------------------------
 
-LABELS = dict(
-    zip(
-        (*SCORES, "stopped"),
-        ("identical", "exact match", "F1", "ROUGE-1", "ROUGE-2", "ROUGE-L", "BLEU", "ended itself"),
-        strict=True,
-    )
-)
+LABELS = {name: name.replace("_", " ") for name in (*SCORES, *LIKELIHOODS)}
+LABELS |= {"f1": "F1", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+LABELS |= {"bleu": "BLEU", "stopped": "ended itself"}
 SHARES = ("identical", "exact_match", "stopped")  # of answers: shown in percent
 
 
@@ -107,14 +93,45 @@ def shown(name: str, value: float) -> str:
     """A score's value as a table has it."""
     if name in SHARES:
         return f"{value:.1%}"
-    return f"{value:.1f}" if name == "bleu" else f"{value:.4f}"
+    if name == "perplexity" and value >= 100:
+        return f"{value:,.0f}" if value < 1e6 else f"{value:.0e}"
+    return f"{value:.{_PLACES.get(name, 4)}f}"
+
+
+_PLACES = {"bleu": 1, "perplexity": 2, "bits_per_byte": 3}
 
 
 def shown_score(name: str, score: Score) -> str:
+    if score.low == score.high:  # too few to say where else it could be
+        return shown(name, score.value)
+    if name in LIKELIHOODS:
+        low, high = shown(name, score.low), shown(name, score.high)
+        return f"{shown(name, score.value)} [{low}, {high}]"
     digits = 100 if name in SHARES else 1
     places = 1 if name in SHARES or name == "bleu" else 2
     low, high = score.low * digits, score.high * digits
     return f"{shown(name, score.value)} [{low:.{places}f}, {high:.{places}f}]"
+
+
+def shown_difference(name: str, value: float) -> str:
+    text = shown(name, value)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def shown_chance(probability: float) -> str:
+    """Never 0 or 1: draws from a few hundred answers are no reason to be sure."""
+    if probability > 0.999:
+        return ">99.9%"
+    return "<0.1%" if probability < 0.001 else f"{probability:.1%}"
+
+
+def about_likelihoods(part: Part) -> str:
+    """What perplexity and bits per byte are of; nothing where they are not known."""
+    if part.tuned.likelihood is None:
+        return ""
+    n, read = part.n, part.tuned.likelihood.n
+    of = "the references" if read == n else f"the {read:,} of {n:,} references that it could read"
+    return f"Perplexity and bits per byte: how surprised a model is by {of}; less is better."
 
 
 def as_text(report: Report) -> str:
@@ -140,24 +157,46 @@ def _score_lines(part: Part) -> list[str]:
         row = [LABELS[name], shown_score(name, part.tuned.scores[name])]
         if part.base is not None:
             gain = part.gain[name]
-            value = shown(name, gain.difference)
             row += [shown_score(name, part.base.scores[name])]
-            row += [value if value.startswith("-") else f"+{value}"]
-            row += [f"{gain.probability_better:.1%}"]
+            row += [shown_difference(name, gain.difference), shown_chance(gain.probability_better)]
         rows.append(row)
     sides = [part.tuned] + ([part.base] if part.base is not None else [])
     if any(side.stopped for side in sides):
         ended = [shown_score("stopped", s.stopped) if s.stopped else "?" for s in sides]
         rows.append([LABELS["stopped"], *ended])
-    known = [side.likelihood for side in sides]
-    if any(known):
-        rows.append(["perplexity", *(f"{one.perplexity:.2f}" if one else "?" for one in known)])
-        bits = (f"{one.bits_per_byte:.3f}" if one else "?" for one in known)
-        rows.append(["bits per byte", *bits])
+    if any(side.likelihood for side in sides):
+        for name in LIKELIHOODS:
+            known = [getattr(side, name) for side in sides]
+            row = [LABELS[name], *(shown_score(name, one) if one else "?" for one in known)]
+            if part.base is not None and (gain := part.gain.get(name)):
+                row += [shown_difference(name, gain.difference)]
+                row += [shown_chance(gain.probability_better)]
+            rows.append(row)
     rows.append(["words", *(f"{side.mean_words:.1f}" for side in sides)])
     lines = _table(rows)
     lines[-1] += f"   (references: {part.mean_reference_words:.1f})"
-    return lines
+    return [*lines, about_likelihoods(part)] if part.tuned.likelihood else lines
+
+
+def comparison_as_text(report: Report, name: str, other: str) -> str:
+    """What `compare_runs` found, as lines of at most 100 columns."""
+    part, width = report.overall, 18
+    names = [plain(n) if len(n) <= width else f"{plain(n)[: width - 1]}…" for n in (name, other)]
+    rows = [["", *names, "difference", "95% interval", "P(better)"]]
+    for metric in (*SCORES, *LIKELIHOODS):
+        sides = [side.scores.get(metric) or getattr(side, metric, None)
+                 for side in (part.tuned, part.base)]  # fmt: skip
+        if not any(sides):
+            continue
+        row = [LABELS[metric], *(shown(metric, one.value) if one else "?" for one in sides)]
+        if gain := part.gain.get(metric):
+            low, high = (shown_difference(metric, end) for end in (gain.low, gain.high))
+            row += [shown_difference(metric, gain.difference), f"{low} to {high}"]
+            row += [shown_chance(gain.probability_better)]
+        rows.append(row)
+    head = f"{part.n:,} questions that both have answered; P(better): that {names[0]} is the better"
+    note = about_likelihoods(part)
+    return "\n".join([head, "", *_table(rows), *([note] if note else [])])
 
 
 def _group_lines(key: str, parts: Sequence[Part]) -> list[str]:
@@ -245,7 +284,17 @@ def _rank_choices() -> None:
     examples = encode_all(records, tokenizer, template, max_length=24)
     torch.manual_seed(0)
     model = GPT(GPTConfig(tokenizer.n_vocab, n_ctx=24, n_layer=1, n_head=2, n_embd=32, dropout=0.0))
-    before = answer_likelihood(model, tokenizer, examples)
+
+    def likelihood() -> Likelihood:
+        """Of the cities, each with its end, behind their countries."""
+        asked = [template.prompt_ids(tokenizer, [land]) for land, _ in pairs]
+        right = [[*tokenizer.encode(city.text), tokenizer.end_id] for _, city in pairs]
+        nats = answer_nats(model, list(zip(asked, right, strict=True)))
+        sizes = [len(city.text) for _, city in pairs]
+        each = zip(nats, map(len, right), sizes, strict=True)
+        return Likelihood.of_all(Likelihood(*one) for one in each)
+
+    before = likelihood()
     inputs, targets = collate(list(examples), tokenizer.end_id)
     for _ in range(150):
         loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
@@ -253,7 +302,7 @@ def _rank_choices() -> None:
         with torch.no_grad():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
                 parameter -= 0.3 * gradient
-    after = answer_likelihood(model, tokenizer, examples)
+    after = likelihood()
     print(f"A tiny model learns four capitals by heart: {after.n_tokens} tokens of answers.")
     print(f"  perplexity before {before.perplexity:.0f}, after {after.perplexity:.1f}")
     prompt = template.prompt_ids(tokenizer, [Turn("user", "Chad")])

@@ -27,6 +27,7 @@ from gpt.errors import UserError
 from gpt.files import replace_file
 from gpt.overlap import exact_match
 from gpt.records import Record, Turn
+from gpt.textfile import brief
 
 SIDES = {"response": "tuned", "base_response": "base"}  # keys of a row, and who answers under each
 _QUESTION = ("instruction", "input", "output", "turns")  # keys of a row: what it was asked
@@ -41,6 +42,16 @@ class Answer(NamedTuple):
     finish_reason: str  # stop, length or context
     n_tokens: int
     note: str = ""  # the numbers, where the context was too short
+    nats: float | None = None  # -log p of the reference; None of one that was not read
+    n_reference: int | None = None  # tokens of it, the end among them
+
+    def fault(self, side: str = "response") -> str | None:
+        """What is wrong with it, if it was read from a file that somebody may have edited."""
+        kinds = (str,), (str,), (int,), (str,), (float, int, type(None)), (int, type(None))
+        for name, value, kind in zip(_keys_of(side), self, kinds, strict=True):
+            if type(value) not in kind:
+                return f"{name} is {'missing or null' if value is None else brief(value)}"
+        return None
 
 
 def prompt_turns(record: Record) -> tuple[Turn, ...]:
@@ -48,12 +59,14 @@ def prompt_turns(record: Record) -> tuple[Turn, ...]:
     return record.turns[:-1] if record.turns[-1].role == "assistant" else record.turns
 
 
+def reference_of(record: Record) -> str | None:
+    return record.turns[-1].text if record.turns[-1].role == "assistant" else None
+
+
 def row_of(record: Record, sides: Sequence[str]) -> dict[str, Any]:
     """A record as a row that has no answers yet. What else the record holds, comes last."""
     *earlier, asked = prompt_turns(record)
-    last = record.turns[-1]
-    reference = last.text if last.role == "assistant" else None
-    row = {"instruction": asked.text, "input": asked.input, "output": reference}
+    row = {"instruction": asked.text, "input": asked.input, "output": reference_of(record)}
     row |= {keys[i]: None for i in range(3) for keys in map(_keys_of, sides)}
     row |= {"where": record.where, "category": record.extra.get("category", "")}
     if earlier:
@@ -61,24 +74,33 @@ def row_of(record: Record, sides: Sequence[str]) -> dict[str, Any]:
             {"role": t.role, "content": t.text} | ({"input": t.input} if t.input else {})
             for t in earlier
         ]
-    return row | {key: value for key, value in record.extra.items() if key not in row}
+    ours = {*row, *(key for side in SIDES for key in _keys_of(side))}
+    return row | {key: value for key, value in record.extra.items() if key not in ours}
 
 
-def _keys_of(side: str) -> tuple[str, str, str, str]:
-    """What an answer's text, reason, tokens and note are called in a row."""
+def _keys_of(side: str) -> tuple[str, ...]:
+    """What the parts of an answer are called in a row."""
     if side == "response":
-        return side, "finish_reason", "n_tokens", "note"
-    return side, "base_finish_reason", "n_base_tokens", "base_note"
+        return side, "finish_reason", "n_tokens", "note", "output_nats", "n_output_tokens"
+    return (
+        side, "base_finish_reason", "n_base_tokens", "base_note", "base_output_nats",
+        "n_base_output_tokens",
+    )  # fmt: skip
 
 
 class Responses:
     """The file of rows and its journal: what they hold already, and what is added."""
 
-    def __init__(self, path: Path, rows: list[dict], sides: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, rows: list[dict], sides: Sequence[str], limit: int | None = None
+    ) -> None:
+        """limit: so many of the rows are wanted. The file may hold more of them."""
         self.path, self.rows, self.sides = path, rows, sides
+        self.n = len(rows) if limit is None else min(limit, len(rows))
         self.journal = path.with_suffix(".journal")
         self.n_whole = 0  # rows that the file has
         self.answers: dict[tuple[int, str], Answer] = {}  # of the others
+        self.n_answers = 0  # of the n rows, here and there
 
     def begin(self, made_by: dict, overwrite: bool = False, replace_other: bool = False) -> None:
         """Take up what is there, if it was made by the same; else refuse it or begin anew."""
@@ -109,24 +131,36 @@ class Responses:
 
     def _take_up(self, told: list[bytes]) -> None:
         lines = _whole_lines(self.path)
-        for i, (line, row) in enumerate(zip(lines, self.rows, strict=False)):
-            there = _object(line)
-            if there is None or _asked(there) != _asked(row):
-                raise AnsweringError(
-                    f"{self.path}:{i + 1}: is not the answer to {row['where']}: is it of other "
-                    "data? --overwrite replaces the file, --out FILE keeps it"
-                )
+        for i, line in enumerate(lines):
+            row, there = self.rows[i] if i < len(self.rows) else None, _object(line)
+            if row is None or there is None or _asked(there) != _asked(row):
+                if row is None:
+                    what = f"is one answer more than there are questions ({len(self.rows):,}):"
+                else:
+                    what = f"is not the answer to {row['where']}: is it of other data?"
+                raise self._not_ours(i, what)
+            for side in self.sides:
+                if fault := _answer_in(there, side).fault(side):
+                    raise self._not_ours(i, f"{fault}: mend it, if it was edited by hand;")
             self.rows[i] = there
-        self.n_whole = min(len(lines), len(self.rows))
-        for line in map(_object, told):
-            i = line["row"] if line is not None else -1
-            if self.n_whole <= i < len(self.rows) and line["asked"] == _asked(self.rows[i]):
-                self.answers[i, line["side"]] = Answer(*line["answer"])
+        self.n_whole = len(lines)
+        self.n = max(self.n, self.n_whole)
+        for line in told:
+            i, asked, side, answer = _journalled(line)
+            if self.n_whole <= i < len(self.rows) and asked == _asked(self.rows[i]):
+                self.answers[i, side] = answer
         self._release()
+        self.n_answers = self.n_whole * len(self.sides)
+        self.n_answers += sum(i < self.n for i, _ in self.answers)
+
+    def _not_ours(self, i: int, what: str) -> AnsweringError:
+        ways = "--overwrite replaces the file, --out FILE keeps it"
+        return AnsweringError(f"{self.path}:{i + 1}: {what} {ways}")
 
     def add(self, i: int, side: str, answer: Answer) -> None:
         """Keep an answer; and write the rows that are whole with it, and next."""
         self.answers[i, side] = answer
+        self.n_answers += i < self.n
         told = {"row": i, "asked": _asked(self.rows[i]), "side": side, "answer": answer}
         self._append(self.journal, told)
         if i == self.n_whole:
@@ -141,17 +175,14 @@ class Responses:
             for side in self.sides:
                 answer = self.answers.pop((i, side))
                 told = zip(_keys_of(side), answer, strict=True)
-                row |= {key: value for key, value in told if value != "" or key == side}
+                row |= {key: value for key, value in told if value not in ("", None) or key == side}
             self._append(self.path, row)
             self.n_whole += 1
 
     def end(self) -> None:
         """All is answered: of the journal, only what it was made by is still of use."""
-        replace_file(self.journal, self._header)
-
-    @property
-    def n_answers(self) -> int:
-        return self.n_whole * len(self.sides) + len(self.answers)
+        if not self.answers:  # of rows behind a limit
+            replace_file(self.journal, self._header)
 
     def _append(self, path: Path, line: dict) -> None:
         data = _line(line)
@@ -188,6 +219,25 @@ def _object(line: bytes) -> dict | None:
     return content if type(content) is dict else None
 
 
+def _answer_in(row: dict, side: str) -> Answer:
+    """Of what type its parts are, is not known yet."""
+    text, reason, n_tokens, note, nats, n_reference = map(row.get, _keys_of(side))
+    return Answer(text, reason, n_tokens, "" if note is None else note, nats, n_reference)
+
+
+def _journalled(line: bytes) -> tuple[int, str, str, Answer]:
+    """A line of the journal: row, question, side, answer. The row of one that says nothing is -1:
+    the answer is asked for again, which costs less than a journal that nobody can go on from.
+    """
+    told, nothing = _object(line) or {}, (-1, "", "", Answer("", "", 0))
+    i, asked, side, parts = map(told.get, ("row", "asked", "side", "answer"))
+    if type(i) is not int or side not in list(SIDES) or type(parts) is not list:
+        return nothing
+    if not 3 <= len(parts) <= len(Answer._fields) or Answer(*parts).fault():
+        return nothing
+    return i, asked, side, Answer(*parts)
+
+
 def _asked(row: dict) -> str:
     """Stands for a row's question and reference."""
     return hashlib.sha256(_line({key: row.get(key) for key in _QUESTION})).hexdigest()[:16]
@@ -203,7 +253,7 @@ def outcome(rows: Sequence[dict]) -> str:
     known = [row for row in rows if row["output"] is not None]
     lines = []
     for side in (side for side in SIDES if rows and side in rows[0]):
-        text, reason, _, _ = _keys_of(side)
+        text, reason, *_ = _keys_of(side)
         n_stopped = sum(row[reason] == "stop" for row in rows)
         matches = ""
         if known:

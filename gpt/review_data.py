@@ -126,6 +126,8 @@ def settings_lines(told: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     for key, value in told.items():
         if isinstance(value, dict):
             parts[key] = [(name, in_words(of)) for name, of in value.items()]
+        elif value and isinstance(value, list) and all(isinstance(of, dict) for of in value):
+            parts[key] = [(str(n), in_words(of)) for n, of in enumerate(value, 1)]
         else:
             parts.setdefault("run", []).append((key, in_words(value)))
     order = ("settings", "run", "data", "model", "versions")
@@ -144,4 +146,6 @@ def in_words(value: object) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {in_words(of)}" for key, of in value.items())
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
     Review ─> as_html: gpt/page/review.html, filled with
                   the curve, the scores, the settings     as HTML (review_tables.py)
-                  review.css; differences.js, answers.js, review.js
+                  review.css; differences.js, answers.js, grades.js, review.js
                   the answers                             as JSON, which the scripts show in pieces
 
 What a model writes is never taken for HTML: here all text is escaped, JSON has no `<` that could
@@ -35,7 +35,7 @@ from gpt.scores import AnswerScore
 
 GENERATOR = "Talimat review"
 _FOLDER = Path(__file__).parent / "page"
-_SCRIPTS = ("differences.js", "answers.js", "review.js")
+_SCRIPTS = ("differences.js", "answers.js", "grades.js", "review.js")
 _ORDERS = (
     ("file", "as in the file"),
     ("f1", "F1, lowest first"),
@@ -57,6 +57,7 @@ def as_html(review: Review) -> str:
         "name": escaped(review.name),
         "about": escaped(review.about),
         "style": style,
+        "jump": '<a class="jump" href="#answers">Answers</a>' if review.rows else "",
         "tiles": tiles_of(review),
         "overview": overview_of(review),
         "agreement": agreement_of(review.agreement) if review.agreement else "",

@@ -7,14 +7,21 @@ All of it is made here and needs no script; what is a button shows the answers t
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from gpt.bootstrap import Score
 from gpt.flags import FLAGS
 from gpt.grades import GRADES, Agreement, share
-from gpt.metrics import LABELS, shown, shown_score
+from gpt.metrics import (
+    LABELS,
+    about_likelihoods,
+    shown,
+    shown_chance,
+    shown_difference,
+    shown_score,
+)
 from gpt.review_data import Review, settings_lines
-from gpt.scores import SCORES, Part
+from gpt.scores import LIKELIHOODS, SCORES, Part
 
 _HEADINGS = {
     "held_out": ("Held out", {"yes": "held out", "no": "the others"}),
@@ -22,7 +29,13 @@ _HEADINGS = {
 }
 
 
-_NARROWED = {"P(better)": "wider", "base": "base"}  # columns that a phone may do without
+# Columns that a phone may do without.
+_NARROWED = {"P(better)": "wider", "base": "base", "95% interval": "range", "interval": "range"}
+_UNFOLDED = 10  # groups that a table shows at first
+_ABOUT_WORDS = (
+    "Exact match and F1 pass over case, punctuation and English articles; ROUGE counts the words "
+    "of any language."
+)
 
 
 def escaped(text: object) -> str:
@@ -45,6 +58,11 @@ def tiles_of(review: Review) -> str:
         if tuned.stopped:
             beside = f"base {shown('stopped', base.stopped.value)}" if base and base.stopped else ""
             tiles.append((LABELS["stopped"], shown("stopped", tuned.stopped.value), beside))
+        if tuned.perplexity:
+            beside = f"base {shown('perplexity', base.perplexity.value)}" if (
+                base and base.perplexity
+            ) else ""  # fmt: skip
+            tiles.append(("perplexity", shown("perplexity", tuned.perplexity.value), beside))
     if review.rows:
         n = sum(bool(review.flags(i)) for i in range(len(review.rows)))
         tiles.append(("answers", f"{len(review.rows):,}", f"{n:,} with a flag"))
@@ -69,7 +87,8 @@ def overview_of(review: Review) -> str:
         whole = review.report.overall
         pieces.append(f"<section><h2>Scores</h2>{_scores(whole)}{_flag_counts(whole)}</section>")
         pieces += (
-            f"<section><h2>{escaped(heading_of(key)[0])}</h2>{_group(key, parts)}</section>"
+            f"<section{_class('across' if whole.base else '')}>"
+            f"<h2>{escaped(heading_of(key)[0])}</h2>{_group(key, parts)}</section>"
             for key, parts in review.report.groups.items()
         )
     return f'<div class="overview">{"".join(pieces)}</div>' if pieces else ""
@@ -85,10 +104,9 @@ def _scores(part: Part) -> str:
         row.append(_range(name, tuned, part.base.scores[name] if part.base else None))
         if part.base:
             gain = part.gain[name]
-            value = shown(name, gain.difference)
             row.append(_td(shown(name, part.base.scores[name].value), "base"))
-            row.append(_td(value if value.startswith("-") else f"+{value}"))
-            row.append(_td(f"{gain.probability_better:.1%}", "wider"))
+            row.append(_td(shown_difference(name, gain.difference)))
+            row.append(_td(shown_chance(gain.probability_better), "wider"))
         rows.append(row)
     if part.tuned.stopped:
         base = part.base.stopped if part.base else None
@@ -96,12 +114,29 @@ def _scores(part: Part) -> str:
         row.append(_range("stopped", part.tuned.stopped, base))
         row.append(_td(shown("stopped", base.value) if base else "", "base"))
         rows.append([*row, _td(""), _td("", "wider")] if part.base else row[:-1])
+    if part.tuned.likelihood:
+        rows += [_likelihood_row(name, part) for name in LIKELIHOODS]
     words = f"Words in an answer: {part.tuned.mean_words:.1f}"
     words += f", of base {part.base.mean_words:.1f}" if part.base else ""
     words += f", in a reference {part.mean_reference_words:.1f}."
     note = "The intervals are where other questions like these would have put the mean."
     key = " Blue: tuned. Grey: base." if part.base else ""
-    return f'{_table(heads, rows)}<p class="note">{escaped(words)} {note}{key}</p>'
+    more = escaped(f"{_ABOUT_WORDS} {about_likelihoods(part)}")
+    return f'{_table(heads, rows)}<p class="note">{escaped(words)} {note}{key} {more}</p>'
+
+
+def _likelihood_row(name: str, part: Part) -> list[str]:
+    """Numbers without an upper end: their interval is written, and not drawn."""
+    tuned, base = (side and getattr(side, name) for side in (part.tuned, part.base))
+    row = [_th(LABELS[name]), _td(shown(name, tuned.value))]
+    ends = [shown(name, end) for end in (tuned.low, tuned.high)]
+    row.append(_td(f"{ends[0]} to {ends[1]}" if ends[0] != ends[1] else "", "range"))
+    if part.base:
+        gain = part.gain.get(name)
+        row.append(_td(shown(name, base.value) if base else "", "base"))
+        row.append(_td(shown_difference(name, gain.difference) if gain else ""))
+        row.append(_td(shown_chance(gain.probability_better) if gain else "", "wider"))
+    return row
 
 
 def _flag_counts(part: Part) -> str:
@@ -118,8 +153,9 @@ def _flag_counts(part: Part) -> str:
 def _group(key: str, parts: Sequence[Part]) -> str:
     names = heading_of(key)[1]
     has_base = any(part.base for part in parts)
-    heads = ["", "n", "exact match", "", *(["base"] if has_base else [])]
-    heads += ["ROUGE\u2011L", "", *(["base"] if has_base else [])]  # its hyphen breaks no line
+    heads = ["", "n", "exact match", "interval", *(["base"] if has_base else [])]
+    # (a hyphen at which no line breaks)
+    heads += ["ROUGE\u2011L", "interval", *(["base"] if has_base else [])]
     rows = []
     for part in parts:
         button = (
@@ -136,17 +172,22 @@ def _group(key: str, parts: Sequence[Part]) -> str:
     return _table(heads, rows, "by")
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], name: str = "scores") -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], name: str = "scores") -> str:
     head = "".join(
         f'<th scope="col"{_class(_NARROWED.get(head, ""))}>{escaped(head)}</th>'
         if head
         else "<td></td>"
         for head in heads
     )
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    lines = [f"<tr>{''.join(row)}</tr>" for row in rows]
+    body, more = f"<tbody>{''.join(lines)}</tbody>", ""
+    if name == "by" and len(lines) > _UNFOLDED + 2:  # two more lines need no button
+        body = f"<tbody>{''.join(lines[:_UNFOLDED])}</tbody>"
+        body += f'<tbody class="rest">{"".join(lines[_UNFOLDED:])}</tbody>'
+        more = f'<button type="button" class="more quiet" hidden>Show all {len(lines)}</button>'
     return (
         f'<div class="wide" tabindex="0"><table class="{name}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"{body}</table></div>{more}"
     )
 
 

@@ -31,6 +31,9 @@ def as_markdown(review: Review) -> str:
         pieces.append("No test record has been answered yet.")
     if review.agreement:
         pieces += ["## Grades", _fenced("\n".join(agreement_lines(review.agreement)))]
+    if notes := [_note(review, place) for place in range(len(review.rows))]:
+        noted = [note for note in notes if note]
+        pieces += ["## Notes", "\n".join(noted)] if noted else []
     for title, places in _examples(review):
         pieces += [f"## {title}", *(_example(review, place) for place in places)]
     if review.told:
@@ -41,6 +44,17 @@ def as_markdown(review: Review) -> str:
         ]
         pieces += ["## Settings", _fenced("\n".join(lines))]
     return "\n\n".join(piece for piece in pieces if piece) + "\n"
+
+
+def _note(review: Review, place: int) -> str | None:
+    """What a person wrote of an answer, graded or not."""
+    given = review.grades.get(review.ids[place])
+    if given is None or not given.note.strip():
+        return None
+    graded = f" graded {given.grade}" if given.grade else ""
+    asked = review.rows[place]["instruction"]
+    asked = asked if len(asked) <= 80 else f"{asked[:79]}…"
+    return f"- **{place + 1}**{graded}: {_one_line(given.note)} ({_one_line(asked)})"
 
 
 def _examples(review: Review) -> Iterable[tuple[str, list[int]]]:
@@ -72,7 +86,7 @@ def _example(review: Review, place: int) -> str:
         head.append(f"F1 {scored.f1:.2f}, ROUGE-L {scored.rougeL:.2f}")
     given = review.grades.get(review.ids[place])
     if given and given.grade:
-        head.append(f"graded {given.grade}" + (f": {_one_line(given.note)}" if given.note else ""))
+        head.append(f"graded {given.grade}")
     texts = [
         ("instruction", row["instruction"]),
         ("input", row["input"]),

@@ -42,6 +42,7 @@ class Generated:
     text: str | None = None  # of the ids, if there was a tokenizer; up to the stop string
     logprobs: list[float] | None = None  # of each id under the model itself, if asked for
     note: str = ""  # for a person: the numbers, where the context was too short
+    reference_nats: float | None = None  # -log p of the reference, where one was given and fits
 
 
 def _utf8_decoder() -> codecs.IncrementalDecoder:
@@ -55,6 +56,8 @@ class Row:
     number: int  # its place among the prompts
     prompt: list[int]
     draws: Draws
+    reference: list[int] = field(default_factory=list)  # what might follow, to be weighed
+    reference_nats: float | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     spelled: bytearray = field(default_factory=bytearray)  # by ids, if there is a tokenizer
@@ -63,6 +66,14 @@ class Row:
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.ids)
+
+    @property
+    def n_to_read(self) -> int:
+        """Before its first token: the prompt, and of the reference all but the last."""
+        return len(self.prompt) + max(0, len(self.reference) - 1)
+
+    def to_read(self) -> list[int]:
+        return self.prompt + (self.ids or self.reference[:-1])
 
     def reason_not_to_begin(self, ending: Ending) -> str | None:
         if len(self.prompt) > ending.n_ctx:
@@ -121,7 +132,8 @@ class Row:
         text = self.spelled.decode(errors="replace") if ending.tokenizer is not None else None
         # There may be more log-probabilities than ids: the end token's, those of what was cut off.
         logprobs = self.logprobs[: len(self.ids)] if ending.logprobs else None
-        return Generated(self.ids, reason, len(self.prompt), text, logprobs, note)
+        of = self.reference_nats
+        return Generated(self.ids, reason, len(self.prompt), text, logprobs, note, of)
 
 
 def checked_prompt(prompt: Sequence[int], i: int, V: int) -> list[int]:
@@ -133,6 +145,14 @@ def checked_prompt(prompt: Sequence[int], i: int, V: int) -> list[int]:
     for id in ids:
         check(f"prompt {i}: an id", id, Integral, lambda id: 0 <= id < V, f"from 0 to {V - 1}")
     return list(map(int, ids))
+
+
+def reference_that_fits(
+    prompt: Sequence[int], reference: Sequence[int] | None, n_ctx: int
+) -> list[int]:
+    """As a list of ids; empty where there is none, or the model could not see it whole."""
+    ids = list(reference or ())
+    return ids if len(prompt) + len(ids) - 1 <= n_ctx else []
 
 
 def checked_stop(

@@ -13,10 +13,8 @@ by name, and nothing else; `--resume` goes on in it.
 """
 
 import contextlib
-import errno
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gpt import locks
 from gpt.errors import UserError
 from gpt.files import replace_file
 from gpt.weights import is_of_a_saved_model
@@ -99,37 +98,19 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunFolderError(f"{folder}: is a file: give another --out")
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK).open("a", encoding="utf-8")
+        held = contextlib.ExitStack()
+        is_ours = held.enter_context(locks.locked(folder / _LOCK))
     except OSError as error:
         raise RunFolderError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    with file:
-        if not _lock(file.fileno()):
-            raise RunFolderError(f"{folder}: another process is at work in it")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows removes no open file
-                (folder / _LOCK).unlink()
-            if is_new:
-                with contextlib.suppress(OSError):  # a run that never began leaves no empty folder
-                    folder.rmdir()
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether no other process has it. However this one ends, the system then unlocks it."""
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network disks know no locks at all, and a run is to work there, too.
-        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
-    return True
+        with held:
+            if not is_ours:
+                raise RunFolderError(f"{folder}: another process is at work in it")
+            yield
+    finally:
+        if is_new and is_ours:
+            with contextlib.suppress(OSError):  # a run that never began leaves no empty folder
+                folder.rmdir()
 
 
 def read(folder: Path) -> dict[str, Any]:

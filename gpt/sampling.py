@@ -44,11 +44,17 @@ class GenerateError(UserError):
     """A setting, a prompt or a model that nothing can be written with."""
 
 
+class SettingError(GenerateError):
+    """A value that a setting cannot have."""
+
+    exit_code = 2  # bad usage
+
+
 def check(
     name: str, value: object, kind: type, fits: Callable[[object], bool], wanted: str
 ) -> None:
     if isinstance(value, bool) or not isinstance(value, kind) or not fits(value):
-        raise GenerateError(f"{name} must be {wanted}, not {value!r}")
+        raise SettingError(f"{name} must be {wanted}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         penalty = self.repetition_penalty
-        is_above_0 = "a number above 0 (1 changes nothing)"
-        check("repetition_penalty", penalty, Real, lambda x: 0 < x < math.inf, is_above_0)
+        # Beyond these, scores become infinite, or all that was said becomes impossible.
+        in_range = "from 0.01 to 100 (1 changes nothing)"
+        check("repetition_penalty", penalty, Real, lambda x: 0.01 <= x <= 100, in_range)
         is_from_0 = "a number from 0 (always the most likely token) up"
         check("temperature", self.temperature, Real, lambda x: 0 <= x < math.inf, is_from_0)
         if self.top_k is not None:

@@ -26,12 +26,13 @@ from gpt.bootstrap import (
     unanimous,
 )
 from gpt.flags import FLAGS, flags_of
-from gpt.likelihood import Likelihood
+from gpt.likelihood import LARGEST_LOSS, Likelihood
 from gpt.overlap import bleu, bleu_counts, exact_match, identical, rouge, token_f1, words
 
 # The scores, in the order of tables. All are from 0 to 1 but for BLEU, from 0 to 100.
 MEANS = ("identical", "exact_match", "f1", "rouge1", "rouge2", "rougeL")
 SCORES = (*MEANS, "bleu")
+LIKELIHOODS = ("perplexity", "bits_per_byte")  # of the references; the less, the better
 
 
 class AnswerScore(NamedTuple):
@@ -48,6 +49,7 @@ class AnswerScore(NamedTuple):
     stopped: bool | None  # ended by itself; None where that is not known
     n_words: int
     n_tokens: int | None  # where the row says
+    reference: Likelihood | None  # how surprised the model is by the right answer, likewise
     bleu_counts: np.ndarray  # what it adds to the BLEU of all
 
 
@@ -66,8 +68,17 @@ def score_answer(row: dict, base: bool = False) -> AnswerScore:
         None if reason is None else reason == "stop",
         len(words(answer)),
         row.get("n_base_tokens" if base else "n_tokens"),
+        _reference(row, "base_output_nats" if base else "output_nats",
+                   "n_base_output_tokens" if base else "n_output_tokens"),
         counts,
-    )
+    )  # fmt: skip
+
+
+def _reference(row: dict, nats_key: str, tokens_key: str) -> Likelihood | None:
+    nats, n_tokens = row.get(nats_key), row.get(tokens_key)
+    if nats is None or not n_tokens:
+        return None
+    return Likelihood(nats, n_tokens, len(row["output"].encode("utf-8", "surrogatepass")))
 
 
 @dataclass
@@ -80,7 +91,9 @@ class Side:
     stopped: Score | None  # the share that ended by itself, of those of which it is known
     mean_words: float
     mean_tokens: float | None
-    likelihood: Likelihood | None = None  # of the references, where somebody has computed it
+    likelihood: Likelihood | None  # of the references, where it was computed
+    perplexity: Score | None
+    bits_per_byte: Score | None
 
     def to_dict(self) -> dict:
         told = {
@@ -92,9 +105,9 @@ class Side:
             "mean_tokens": self.mean_tokens,
         }
         if self.likelihood is not None:
-            for name in ("perplexity", "bits_per_byte"):
-                value = getattr(self.likelihood, name)
-                told[name] = value if math.isfinite(value) else None  # JSON has no inf
+            told["references_read"] = self.likelihood.n
+            for name in LIKELIHOODS:
+                told[name] = getattr(self, name)._asdict()
         return told
 
 
@@ -122,17 +135,20 @@ class Part:
 
 
 # A row of numbers for each answer, whose sums say all: the means' scores, whether it is known how
-# it ended and whether by itself, and BLEU's counts.
+# it ended and whether by itself, what is known of its reference, and BLEU's counts.
 _N_MEANS = len(MEANS)
-_STOPPED, _KNOWN = _N_MEANS, _N_MEANS + 1
-_COUNTS = slice(_N_MEANS + 2, None)
+_STOPPED, _KNOWN, _NATS, _TOKENS, _BYTES = range(_N_MEANS, _N_MEANS + 5)
+_COUNTS = slice(_N_MEANS + 5, None)
 
 
 def _numbers(answers: Sequence[AnswerScore]) -> np.ndarray:
     rows = []
     for answer in answers:
         is_known = answer.stopped is not None
-        rows.append((*answer[:_N_MEANS], answer.stopped or 0, is_known, *answer.bleu_counts))
+        of = answer.reference
+        read = (of.nats, of.n_tokens, of.n_bytes) if of else (0, 0, 0)
+        ended = answer.stopped or 0, is_known
+        rows.append((*answer[:_N_MEANS], *ended, *read, *answer.bleu_counts))
     return np.array(rows, dtype=np.float64)
 
 
@@ -155,6 +171,8 @@ def part_of(
         both = resampled_sums(np.hstack([mine, theirs]), seed=seed)
         base_side = _side(base, theirs, both[:, width:])
         gain = _gain(mine, both[:, :width], theirs, both[:, width:])
+        if not np.array_equal(mine[:, _TOKENS] > 0, theirs[:, _TOKENS] > 0):
+            gain.pop("bits_per_byte", None)  # they have not read the same references
         sums = both[:, :width] if len(base) == len(tuned) else None
     if sums is None:
         sums = resampled_sums(numbers, seed=seed)
@@ -169,8 +187,9 @@ def _side(answers: Sequence[AnswerScore], numbers: np.ndarray, sums: np.ndarray)
     tokens = [answer.n_tokens for answer in answers if answer.n_tokens is not None]
     n = len(answers)
     corpus_bleu = interval(bleu(total[_COUNTS]), bleu(sums[:, _COUNTS]))
-    if n == 1:
-        corpus_bleu = Score(corpus_bleu.value, 0.0, 100.0)
+    if corpus_bleu.high - corpus_bleu.low < 1e-9:  # nothing matches, or there is one answer
+        corpus_bleu = Score(*(100 * end for end in unanimous(corpus_bleu.value / 100, n)))
+    read = [answer.reference for answer in answers if answer.reference]
     return Side(
         n,
         dict(zip(SCORES, (*means, corpus_bleu), strict=True)),
@@ -178,7 +197,19 @@ def _side(answers: Sequence[AnswerScore], numbers: np.ndarray, sums: np.ndarray)
         _stopped(total, sums),
         sum(answer.n_words for answer in answers) / n,
         sum(tokens) / len(tokens) if tokens else None,
+        Likelihood.of_all(read) if read else None,
+        interval(_perplexity(total), _perplexity(sums)) if read else None,
+        interval(_bits_per_byte(total), _bits_per_byte(sums)) if read else None,
     )
+
+
+def _perplexity(sums: np.ndarray) -> np.ndarray:
+    loss = sums[..., _NATS] / np.maximum(sums[..., _TOKENS], 1)
+    return np.exp(np.minimum(loss, LARGEST_LOSS))
+
+
+def _bits_per_byte(sums: np.ndarray) -> np.ndarray:
+    return sums[..., _NATS] / math.log(2) / np.maximum(sums[..., _BYTES], 1)
 
 
 def _stopped(total: np.ndarray, sums: np.ndarray) -> Score | None:
@@ -200,5 +231,12 @@ def _gain(
         gain[name] = comparison((mine[:, i] - theirs[:, i]).mean(), drawn, n)
     value = bleu(mine[:, _COUNTS].sum(axis=0)) - bleu(theirs[:, _COUNTS].sum(axis=0))
     drawn = bleu(my_sums[:, _COUNTS]) - bleu(their_sums[:, _COUNTS])
-    gain["bleu"] = comparison(value, drawn, n)
+    gain["bleu"] = comparison(value, drawn, n, most=100)
+    n_read = int((mine[:, _TOKENS] > 0).sum())
+    if n_read > 1:
+        value = _bits_per_byte(mine.sum(axis=0)) - _bits_per_byte(theirs.sum(axis=0))
+        drawn = _bits_per_byte(my_sums) - _bits_per_byte(their_sums)
+        gain["bits_per_byte"] = comparison(
+            value, drawn, n_read, most=max(8.0, abs(value)), less_is_better=True
+        )
     return gain

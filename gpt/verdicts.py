@@ -8,6 +8,10 @@ worth 90", in "9 out of 10, so 90?" and in a judge's remark about the year 1990.
 unscored, and says so; a prompt that makes many of them is the wrong one for that judge. Nothing is
 clamped: 150 is a judge that has not understood, not a very good answer.
 
+The prompts are in words of our own, and so are the scores: a judge that is asked otherwise, as the
+book's is, gives other numbers to the same answers. Compare scores that one judge gave to one of
+these prompts, and no others; least of all with published ones.
+
 Sources: Raschka, *Build a Large Language Model (From Scratch)* (2024), chapter 7, for a score from
 0 to 100 by a local model; Zheng et al., "Judging LLM-as-a-Judge" (2023), for rubrics, pairs, and
 that a judge favours the answer that it reads first; Li et al., "AlpacaEval" (2023).
@@ -73,7 +77,12 @@ def _task(row: dict) -> list[str]:
 
 
 def _tagged(name: str, text: str) -> str:
-    return f"<{name}>\n{text}\n</{name}>"
+    """Between tags that the text does not hold, so that no answer can end itself and go on."""
+    tag, n = name, 1
+    while f"</{tag}" in text.lower():
+        n += 1
+        tag = f"{name}-{n}"
+    return f"<{tag}>\n{text}\n</{tag}>"
 
 
 def _messages(pieces: list[str]) -> list[dict[str, str]]:

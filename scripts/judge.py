@@ -7,6 +7,9 @@ python scripts/judge.py RUN --alpaca-eval FOLDER       # files for AlpacaEval; n
 
 RUN is a run's folder or a file of answers. Replies are kept in judgements.jsonl beside it: run the
 same line again after a failure, and only what is missing is asked.
+
+The judge is asked in this project's own words: its scores can be compared with each other, and not
+with those that the book, or anybody else, has published for another prompt.
 """
 
 import argparse
@@ -26,6 +29,7 @@ def main() -> None:
     from gpt import judge, judgements  # and with them numpy, which --help needs not
     from gpt.answers import beside, read_answers
     from gpt.endpoint import Endpoint, key_for
+    from gpt.locks import locked_file
 
     rows = read_answers(args.answers)
     if args.against:
@@ -46,15 +50,16 @@ def main() -> None:
     )
     folder = args.answers if args.answers.is_dir() else args.answers.parent
     path = args.out or folder / judgements.NAME
-    log = judgements.Log(path)
     results = {}
-    for name in ("tuned", "base") if args.base else ("tuned",):
-        items = judge.plan(rows, args.mode, base=name == "base")
-        result = judge.judge(items, args.mode, endpoint, log, args.at_once, f"judging {name}")
-        print(judge.as_text(result, "tuned against base" if args.mode == "pairwise" else name))
-        results[name] = result
-        if result.gave_up:
-            break
+    with locked_file(path):  # two at once would ask, and pay for, the same questions
+        log = judgements.Log(path)
+        for name in ("tuned", "base") if args.base else ("tuned",):
+            items = judge.plan(rows, args.mode, base=name == "base")
+            result = judge.judge(items, args.mode, endpoint, log, args.at_once, f"judging {name}")
+            print(judge.as_text(result, "tuned against base" if args.mode == "pairwise" else name))
+            results[name] = result
+            if result.gave_up:
+                break
     print(f"replies: {path}", file=sys.stderr)
     if args.json:
         content = {name: result.to_dict() for name, result in results.items()}
@@ -77,7 +82,8 @@ def parse_arguments() -> argparse.Namespace:
         "--mode",
         choices=MODES,
         default="score",
-        help="0 to 100 (default), 1 to 5, or tuned against base, both in both places",
+        help="0 to 100 (default; not comparable with the book's scores, whose prompt is another), "
+        "1 to 5, or tuned against base, both in both places",
     )
     add("--against", type=Path, metavar="RUN|FILE", help="another run's answers, in base's place")
     add("--base", action="store_true", help="judge the base model's answers as well")

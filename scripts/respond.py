@@ -8,7 +8,6 @@ Each answer is on the disk as soon as it is finished: stopped or killed, the sam
 """
 
 import argparse
-import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -25,30 +24,31 @@ def main() -> None:
     from gpt import answering, run_folder  # and with it torch, which --help needs not
     from gpt.answers import NAME
     from gpt.errors import UserError
+    from gpt.locks import locked_file
     from gpt.records import load_records, parse_fields
     from gpt.responses import outcome
     from gpt.stopping import StopRequested, StopRequests
 
-    folder = answering.run_of(args.model)
+    tuned = args.adapter or args.model
+    folder = answering.run_of(tuned)
     if folder is None and not (args.data and args.out):
-        raise UserError(
-            f"{args.model}: is no run, so there is no test split: give --data and --out"
-        )
+        raise UserError(f"{tuned}: is no run, so there is no test split: give --data and --out")
     if args.data:
         fields = parse_fields(args.fields) if args.fields else None
         records = load_records(args.data, fields, args.skip_bad, need_answers=False)
     else:
         records = answering.test_records(folder)
-    records = records[: args.limit]
     base = args.base
-    if base is None and folder is not None:
+    if base is None and args.adapter:
+        base = args.model
+    elif base is None and folder is not None:
         base = answering.base_of(folder)
     out = args.out or folder / NAME
     if out.resolve() in [path.resolve() for path in args.data or ()]:
         raise UserError(f"--out {out}: is the data itself: give another file")
-    in_run = folder is not None and out.resolve().parent == folder.resolve()
+    in_run = (out.parent / run_folder.RUN).is_file()  # where a run may be at work, too
     with (
-        run_folder.locked(folder) if in_run else contextlib.nullcontext(),
+        run_folder.locked(out.parent) if in_run else locked_file(out),
         StopRequests() as stop,
     ):
         try:
@@ -58,10 +58,12 @@ def main() -> None:
                 out,
                 None if base == "none" else base,
                 controls,
+                adapter=args.adapter,
                 template=args.template,
                 device=args.device,
                 precision=args.precision,
                 batch_size=args.batch_size,
+                limit=args.limit,
                 overwrite=args.overwrite,
                 stop=stop,
                 say=lambda line: print(line, file=sys.stderr),
@@ -72,7 +74,8 @@ def main() -> None:
             print(f"  {shlex.join(['python', 'scripts/respond.py', *again])}", file=sys.stderr)
             sys.exit(stop.exit_code())
     print(outcome(rows))
-    print(f"{len(rows):,} rows: {out}")
+    more = f" (more than --limit {args.limit:,})" if args.limit and len(rows) > args.limit else ""
+    print(f"{len(rows):,} rows{more}: {out}")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -22,6 +22,7 @@ from gpt.stopping import StopRequests
 from gpt.tokenizer import learn_merges, tiny_vocabulary
 from gpt.train import Run, train
 
+ROOT = Path(__file__).parents[1]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # What two runs of one seed may differ in.
 TIMES = ("seconds", "tokens_per_second", "memory_bytes")

@@ -15,10 +15,14 @@ import torch
 from gpt import answering
 from gpt.answering import answer_test, base_of, run_of, test_records
 from gpt.answers import read_answers
+from gpt.counting import Counting
 from gpt.errors import UserError
 from gpt.generate import generate
+from gpt.locks import locked_file
+from gpt.metrics import as_text, score
 from gpt.records import Record, Turn, load_records
 from gpt.responses import Answer, Responses, outcome, row_of
+from gpt.run_folder import locked
 from gpt.speaking import Controls, load_speaker
 from gpt.stopping import StopRequested, StopRequests
 from gpt.weights import load_model, save_model
@@ -265,6 +269,57 @@ def test_half_precision_answers_too(world, records, tmp_path):
         answer(world, records, tmp_path / "r.jsonl")
 
 
+def test_rows_hold_how_surprised_each_model_is_by_the_reference(world, records, tmp_path):
+    rows = answer(world, records, tmp_path / "r.jsonl")
+    for folder, nats, n_tokens in (
+        ("second", "output_nats", "n_output_tokens"),
+        ("first", "base_output_nats", "n_base_output_tokens"),
+    ):
+        speaker = load_speaker(world / folder, device="cpu")
+        for row, record in zip(rows, records, strict=True):
+            prompt = speaker.template.prompt_ids(speaker.tokenizer, record.turns[:1])
+            ids = [*speaker.tokenizer.encode(record.turns[1].text), speaker.tokenizer.end_id]
+            with torch.no_grad():
+                logits = speaker.model(torch.tensor([prompt + ids]))[0].log_softmax(-1)
+            each = [-float(logits[len(prompt) - 1 + t, id]) for t, id in enumerate(ids)]
+            assert row[nats] == pytest.approx(sum(each), abs=6e-3)
+            assert row[n_tokens] == len(ids)
+    assert "perplexity" in as_text(score(rows))
+
+
+def test_a_reference_that_is_none_or_does_not_fit_has_no_likelihood(world, tmp_path):
+    asked = Turn("user", "What comes after a?")
+    records = [
+        Record((asked,), "x.json", 1, {}),
+        Record((asked, Turn("assistant", "b" * 60)), "x.json", 2, {}),
+        Record((asked, Turn("assistant", "b")), "x.json", 3, {}),
+    ]
+    rows = answer(world, records, tmp_path / "r.jsonl")
+    assert ["output_nats" in row for row in rows] == [False, False, True]
+    assert ["base_output_nats" in row for row in rows] == [False, False, True]
+
+
+def test_the_clock_starts_when_a_model_is_loaded(world, records, tmp_path, monkeypatch):
+    """Loading takes a minute here, an answer next to nothing: nobody is told of minutes left."""
+    now, left = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def slow(*more):
+        now[0] += 60
+        return load_speaker(*more)
+
+    def noted(self, done):
+        now[0] += 0.1
+        really(self, done)
+        left.append(self.seconds_left())
+
+    really = Counting.__call__
+    monkeypatch.setattr(Counting, "__call__", noted)
+    monkeypatch.setattr(answering, "load_speaker", slow)
+    answer(world, records, tmp_path / "r.jsonl")
+    assert len(left) == 2 * len(records) and max(left) < 0.1 * 2 * len(records) + 1
+
+
 def test_a_prompt_without_room_gets_an_empty_answer_and_the_numbers(world, tmp_path):
     long = Record((Turn("user", "What? " * 30), Turn("assistant", "b")), "x.json", 1, {})
     short = Record((Turn("user", "What comes after a?"), Turn("assistant", "b")), "x.json", 2, {})
@@ -390,6 +445,48 @@ def test_data_that_has_changed_since_is_not_taken_for_the_test(world, tmp_path):
         path.write_bytes(before)
     assert ended.returncode == 1 and "data has changed" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_run_is_answered_from_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    world = make_world(tmp_path / "work")
+    text = (world / "letters.json").read_text(encoding="utf-8")
+    text = text.replace('"validation"', '"test"', 3)
+    (world / "letters.json").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(world)
+    changed = {"model": "vocabulary", "data": ["letters.json"], "out": "runs/one", "max_steps": 1}
+    run_to_end(settings_in(world, **changed))
+    named = test_records(Path("runs/one"))
+    settings = {"model": "runs/one", "from_scratch": False, "template": None, "out": "runs/two"}
+    run_to_end(settings_in(world, **changed | settings))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert test_records(world / "runs" / "one") == named  # and their file as the run names it
+    assert base_of(world / "runs" / "two") == str(world / "runs" / "one")
+    (world / "runs" / "one").rename(tmp_path / "moved")
+    ended = run_script("respond", "--model", str(tmp_path / "moved"))
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1
+    assert "letters.json, as run.json names it: run this where" in ended.stderr
+
+
+def test_two_at_once_are_refused_wherever_they_write(world, records, tmp_path):
+    out = tmp_path / "r.jsonl"
+    with locked_file(out):
+        ended = respond(world, "--out", str(out))
+    assert ended.returncode == 1 and f"{out}: another process" in ended.stderr
+    assert not out.exists()
+    with locked(world / "first"):  # a run that is at work, given as somebody else's --out
+        ended = respond(world, "--out", str(world / "first" / "responses.jsonl"))
+    assert ended.returncode == 1 and "another process" in ended.stderr
+
+
+def test_a_limit_says_how_many_rows_there_are(world, records, tmp_path):
+    out = tmp_path / "r.jsonl"
+    assert "3 rows: " in respond(world, "--out", str(out), "--limit", "3").stdout
+    respond(world, "--out", str(out), "--limit", "5")
+    ended = respond(world, "--out", str(out), "--limit", "3")
+    assert f"5 rows (more than --limit 3): {out}" in ended.stdout
+    assert "of 5 answers" in ended.stdout
 
 
 def test_nothing_is_lost_to_an_overwrite_that_cannot_begin(world, records, tmp_path):

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from gpt.config import PUBLISHED, GPTConfig
 from gpt.errors import UserError
-from gpt.generate import _HEAD_PART, generate, logits_of, rows_that_fit
+from gpt.generate import generate, rows_that_fit
+from gpt.likelihood import answer_nats
+from gpt.loss import _HEAD_PART, logits_of
 from gpt.model import GPT
 from gpt.sampling import GenerateError
 from gpt.slots import Slots
@@ -315,10 +317,52 @@ def test_the_head_in_parts_is_the_head():
     for rows in (1, 2, 7):
         hidden = torch.randn(rows, 16, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            torch.testing.assert_close(logits_of(model, hidden), model.head(hidden))
+            torch.testing.assert_close(logits_of(hidden, model.wte.weight), model.head(hidden))
             half = model.to(torch.bfloat16)
-            assert torch.equal(logits_of(half, hidden.bfloat16()), half.head(hidden.bfloat16()))
+            few = hidden.bfloat16()
+            assert torch.equal(logits_of(few, half.wte.weight), half.head(few))
         model.float()
+
+
+# ---- references, read beside the prompts -----------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, None])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_references_change_no_answer_and_are_as_surprising_as_alone(model, batch_size, use_cache):
+    prompts = [[7, 8, 9, *prompt] for prompt in mixed_prompts(12, longest=20)]
+    references = [prompt[:n] or None for n, prompt in enumerate(mixed_prompts(12, seed=1), 1)]
+    references[3] = None
+    settings = {"batch_size": batch_size, "use_cache": use_cache, "temperature": 1.0}
+    plain = generate(model, prompts, 15, **settings)
+    results = generate(model, prompts, 15, references=references, **settings)
+    assert ids_of(results) == ids_of(plain)
+    assert results[3].reference_nats is None and plain[0].reference_nats is None
+    for prompt, reference, result in zip(prompts, references, results, strict=True):
+        if reference is not None:
+            [alone] = answer_nats(model, [(prompt, reference)])
+            assert result.reference_nats == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_reference_longer_than_any_answer_may_be_or_than_the_context(model):
+    prompt, long = [1, 2, 3], list(range(100, 100 + CONFIG.n_ctx - 2))
+    [result] = generate(model, [prompt], 1, references=[long])
+    [alone] = answer_nats(model, [(prompt, long)])
+    assert result.reference_nats == pytest.approx(alone, rel=1e-4)
+    results = generate(model, [prompt, [4]], 2, references=[[*long, 5], [6]])
+    assert [result.reference_nats is None for result in results] == [True, False]
+    assert ids_of(results) == ids_of(generate(model, [prompt, [4]], 2))
+
+
+def test_a_reference_costs_no_second_reading_of_its_prompt(model, monkeypatch):
+    shapes, hidden = [], model.hidden
+    monkeypatch.setattr(
+        model, "hidden", lambda ids, *more, **named: shapes.append(tuple(ids.shape))
+        or hidden(ids, *more, **named),
+    )  # fmt: skip
+    prompts = [[*range(10), 20 + i, 30 + i] for i in range(4)]
+    generate(model, prompts, 2, references=[[40, 41, 42]] * 4)
+    assert shapes == [(1, 10), (4, 4), (4, 1)]
 
 
 # ---- when a row ends ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 
 from gpt.config import GPTConfig
 from gpt.generate import generate
+from gpt.likelihood import score_choices
 from gpt.model import GPT
 from gpt.records import Turn
 from gpt.speaking import load_speaker
@@ -156,6 +157,38 @@ def test_an_answer_file_is_not_overwritten_unasked(folders, tmp_path):
     assert ask(folders / "base", "--raw", "What?", "--out", str(out), "--overwrite").returncode == 0
     [row] = map(json.loads, out.read_text(encoding="utf-8").splitlines())
     assert row["prompt"] == "What?" and row["n_tokens"] == 8
+
+
+def test_choices_are_ranked_and_nothing_is_written(folders):
+    choices = ["What", "Bot: is up", "x"]
+    given = [argument for text in choices for argument in ("--choices", text)]
+    for name, prompt, with_end in (("tuned", "--prompt", True), ("base", "--raw", False)):
+        ended = ask(folders / name, prompt, "What is up?", *given)
+        assert ended.returncode == 0, ended.stderr
+        speaker = load_speaker(folders / name, device="cpu")
+        turns = [Turn("user", "What is up?")]
+        ids = speaker.tokenizer.encode("What is up?")
+        ids = TEMPLATE.prompt_ids(speaker.tokenizer, turns) if with_end else ids
+        scored = score_choices(speaker.model, speaker.tokenizer, ids, choices, with_end)
+        best = sorted(scored, key=lambda choice: -choice.log_likelihood)
+        lines = ended.stdout.splitlines()[1:]
+        assert [line[31:] for line in lines] == [choice.text for choice in best]
+        assert float(lines[0].split()[0]) == pytest.approx(best[0].log_likelihood, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["--top-k", "0"], ["--temperature", "nan"], ["--seed", "-1"], ["--stop", ""],
+        ["--prompt", " "], ["--repetition-penalty", "1e-40"], ["--min-p", "2"],
+        ["--max-new-tokens", "-1"], ["--choices", ""], ["--choices", "a", "--logprobs"],
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_wrong_usage(folders, bad):
+    prompt = [] if bad[0] == "--prompt" else ["--prompt", "a"]
+    ended = ask(folders / "tuned", *prompt, *bad)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) <= 2, ended.stderr
+    assert bad[0].strip("-").replace("-", "_") in ended.stderr.replace("-", "_")
 
 
 @pytest.mark.parametrize(

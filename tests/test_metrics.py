@@ -11,8 +11,7 @@ import pytest
 from gpt.answers import AnswersError, alpaca_outputs, beside, read_answers
 from gpt.bootstrap import mean_score
 from gpt.flags import FLAGS, ends_in_a_loop, flags_of, repeats_itself
-from gpt.likelihood import Likelihood
-from gpt.metrics import as_text, compare_runs, score
+from gpt.metrics import as_text, compare_runs, comparison_as_text, score
 from gpt.overlap import corpus_bleu
 from gpt.scores import MEANS, SCORES, score_answer
 
@@ -282,7 +281,8 @@ def test_a_run_against_itself_is_a_tie():
     assert set(gain) == set(SCORES)
     for comparison in gain.values():
         assert comparison.difference == 0 and comparison.probability_better == 0.5
-        assert comparison.low == pytest.approx(0, abs=1e-9) and comparison.n == len(rows)
+        assert comparison.low < 0 < comparison.high == -comparison.low
+        assert comparison.n == len(rows)
 
 
 def test_a_better_run_is_told_from_a_worse_one_and_the_other_way_round():
@@ -298,10 +298,12 @@ def test_a_better_run_is_told_from_a_worse_one_and_the_other_way_round():
 def test_a_report_is_plain_data():
     rows = mixed_rows()
     rows[0] |= {"category": "<script>", "response": "\ud800"}
-    report = score(rows, likelihood=Likelihood(50.0, 20, 60), base_likelihood=Likelihood(0, 0, 0))
+    rows[0] |= {"output_nats": 1e6, "n_output_tokens": 1}
+    report = score(rows)
     told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert told["overall"]["tuned"]["perplexity"] == pytest.approx(math.exp(2.5))
-    assert told["overall"]["base"]["bits_per_byte"] is None
+    assert told["overall"]["tuned"]["perplexity"]["value"] > 1e300
+    assert told["overall"]["tuned"]["references_read"] == 1
+    assert "perplexity" not in told["overall"]["base"]
     assert told["overall"]["tuned"]["scores"]["f1"].keys() == {"value", "low", "high"}
     assert "perplexity" in as_text(report)
 
@@ -311,8 +313,9 @@ def test_one_answer_makes_a_report():
     tuned, base = report.overall.tuned.scores, report.overall.base.scores
     assert base["exact_match"] == pytest.approx((1, 0.025, 1))
     assert tuned["exact_match"] == pytest.approx((0, 0, 0.975))
-    assert (tuned["f1"].low, tuned["f1"].high) == (0, 1)
-    assert (tuned["bleu"].low, tuned["bleu"].high) == (0, 100)
+    for score_, most in ((tuned["f1"], 1), (tuned["bleu"], 100)):
+        assert score_.low < 0.03 * most and score_.high > 0.97 * most
+    assert report.overall.gain["f1"].probability_better == 0.5  # one question, which is one coin
 
 
 def test_nothing_to_score_and_nothing_to_compare_with():
@@ -330,6 +333,80 @@ def test_a_table_fits_a_terminal():
         assert max(map(len, lines.splitlines())) <= 100
         assert lines.replace("\n", "").isprintable()
         assert "exact match" in lines and "ROUGE-L" in lines
+
+
+# ---- how surprised the models are by the references -----------------------------------------
+
+
+def read_rows(n=40, nats=(2.0, 5.0)):
+    """The tuned model is surprised by 2 nats a token, the base by 5, give or take."""
+    spread = random.Random(0)
+    rows = []
+    for i in range(n):
+        mine, theirs = (per * 6 * spread.uniform(0.8, 1.2) for per in nats)
+        told = {"output_nats": mine, "n_output_tokens": 6, "base_response": "No."}
+        told |= {"base_output_nats": theirs, "n_base_output_tokens": 6}
+        rows.append(row(i, **told))
+    return rows
+
+
+def test_perplexity_and_bits_per_byte_are_of_all_references_together():
+    rows = read_rows()
+    whole = score(rows).overall
+    for side, key in ((whole.tuned, "output_nats"), (whole.base, "base_output_nats")):
+        nats = sum(r[key] for r in rows)
+        assert side.perplexity.value == pytest.approx(math.exp(nats / (6 * len(rows))))
+        n_bytes = sum(len(r["output"].encode()) for r in rows)
+        assert side.bits_per_byte.value == pytest.approx(nats / math.log(2) / n_bytes)
+        assert side.perplexity.low < side.perplexity.value < side.perplexity.high
+        assert side.likelihood.n == len(rows)
+    gain = whole.gain["bits_per_byte"]
+    assert gain.difference < gain.high < 0 and gain.probability_better > 0.999  # less is better
+    text = as_text(score(rows))
+    assert "\nperplexity " in text and "\nbits per byte " in text and "less is better" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_references_that_nobody_has_read_are_left_out_and_said():
+    rows = read_rows()
+    for r in rows[:3]:
+        del r["output_nats"], r["n_output_tokens"]
+    report = score(rows)
+    assert report.overall.tuned.likelihood.n == 37 and report.overall.base.likelihood.n == 40
+    assert "bits_per_byte" not in report.overall.gain  # not of the same references
+    assert "the 37 of 40 references" in as_text(report)
+    for r in rows:
+        for key in ("output_nats", "base_output_nats"):
+            r.pop(key, None)
+    assert "perplexity" not in as_text(score(rows))
+
+
+def test_two_runs_are_compared_metric_by_metric():
+    good = read_rows(nats=(2.0, 2.0))
+    poor = [r | {"response": "No.", "output_nats": 3 * r["output_nats"]} for r in good]
+    text = comparison_as_text(compare_runs(good, poor), "good", "a run with a very long name")
+    assert max(map(len, text.splitlines())) <= 100
+    assert "40 questions that both have answered" in text
+    for label in ("exact match", "ROUGE-L", "BLEU", "perplexity", "bits per byte"):
+        [line] = [line for line in text.splitlines() if line.startswith(label)]
+        assert ">99.9%" in line or label == "perplexity", line
+    [line] = [line for line in text.splitlines() if line.startswith("exact match")]
+    assert line.split()[2:5] == ["100.0%", "0.0%", "+100.0%"]
+    back = comparison_as_text(compare_runs(poor, good), "poor", "good")
+    assert "<0.1%" in back and ">99.9%" not in back
+
+
+def test_where_nothing_matches_bleu_has_an_interval_all_the_same():
+    rows = [row(i, base_response="xyz") for i in range(20)]
+    base = score(rows).overall.base.scores["bleu"]
+    assert base.value == 0 and base.low == 0 and 10 < base.high < 20
+    assert "0.0 [0.0, 0.0]" not in as_text(score(rows))
+
+
+def test_no_number_of_draws_makes_a_hundred_percent():
+    rows = [row(i, base_response="xyz") for i in range(10)]
+    text = as_text(score(rows))
+    assert ">99.9%" in text and " 100.0%\n" not in text
 
 
 # ---- files of answers -----------------------------------------------------------------------
@@ -384,6 +461,11 @@ def test_a_last_line_that_breaks_off_is_left_out(tmp_path):
         (["{}", '{"instruction'], "1: there is no instruction"),
         (['{"instruction": "a", "response": "b"', '{"instruction": "a", "response": "b"}'], ":1:"),
         (["[1]"], "an answer is an object"),
+        (['{"instruction": "a", "response": null}'], "1: response must be a text, not None"),
+        (['{"instruction": "a", "response": "b", "n_tokens": "5"}'], "1: n_tokens must be a whole"),
+        (['{"instruction": "a", "response": "b", "where": 7}'], "1: where must be a text, not 7"),
+        (['{"instruction": "a", "response": "b", "finish_reason": []}'], "finish_reason must be a"),
+        (['{"instruction": "a", "response": "b", "output_nats": NaN}'], ":1"),
         ([""], "holds no records"),
     ],
 )

@@ -99,12 +99,25 @@ def test_ten_of_ten_right_is_no_certainty(n, value):
     assert found.value == value and 0 <= found.low <= value <= found.high <= 1
 
 
-def test_one_answer_alone_says_nothing_of_others():
-    assert mean_score(np.array([0.4])) == (0.4, 0.0, 1.0)
+def test_one_answer_alone_says_next_to_nothing_of_others():
+    value, low, high = mean_score(np.array([0.4]))
+    assert value == 0.4 and low < 0.02 and high > 0.98
 
 
-def test_a_mean_of_equal_values_has_no_spread_but_for_all_and_none():
-    assert mean_score(np.full(9, 0.3)) == pytest.approx((0.3, 0.3, 0.3))
+@pytest.mark.parametrize("value", [0.3, 0.85])
+def test_equal_values_say_little_when_they_are_few(value):
+    few, many = (mean_score(np.full(n, value)) for n in (5, 500))
+    assert few.value == value and few.low < value - 0.1 and few.high > value + 0.07
+    assert many.low < value < many.high and many.high - many.low < 0.01
+
+
+def test_a_difference_that_is_always_the_same_has_an_interval_and_no_certainty():
+    ten = compare_means(np.full(10, 0.8), np.full(10, 0.6))
+    assert ten.difference == pytest.approx(0.2) and ten.low < 0.0 < 0.2 < ten.high < 1
+    assert ten.probability_better == 1 - 0.5**10
+    one = compare_means(np.array([1.0]), np.array([0.0]))
+    assert one.probability_better == 0.5 and one.low < 0
+    assert compare_means(np.zeros(10), np.ones(10)).probability_better == 0.5**10
 
 
 def test_several_columns_are_as_each_alone():
@@ -125,14 +138,16 @@ def test_a_seed_gives_one_interval_and_another_seed_nearly_the_same():
 
 def test_a_model_is_as_good_as_itself():
     values = rng(5).random(50)
-    assert compare_means(values, values) == (0, 0, 0, 0.5, 50)
+    difference, low, high, probability, n = compare_means(values, values)
+    assert (difference, probability, n) == (0, 0.5, 50)
+    assert -0.1 < low < 0 < high < 0.1 and low == pytest.approx(-high)
 
 
 def test_better_everywhere_is_better_for_certain_and_the_other_way_round():
     values = rng(6).random(50)
     ahead = compare_means(values + 0.1, values)
-    assert ahead.difference == pytest.approx(0.1) and ahead.probability_better == 1
-    assert compare_means(values, values + 0.1).probability_better == 0
+    assert ahead.difference == pytest.approx(0.1) and ahead.probability_better == 1 - 0.5**50
+    assert compare_means(values, values + 0.1).probability_better == 0.5**50
 
 
 def test_the_two_are_compared_question_by_question():

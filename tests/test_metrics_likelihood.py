@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gpt.batching import collate_weighted
 from gpt.config import GPTConfig
 from gpt.encoding import encode_all
-from gpt.likelihood import Likelihood, answer_likelihood, ranked, score_choices
+from gpt.likelihood import Likelihood, answer_nats, ranked, score_choices
+from gpt.loss import summed_loss
 from gpt.model import ContextOverflow
 from gpt.records import Record, Turn
 from gpt.template import Template
@@ -30,10 +32,14 @@ def model(tokenizer):
     return random_model(config)
 
 
-def examples_of(tokenizer, answers):
-    turns = [(Turn("user", f"say {i}"), Turn("assistant", text)) for i, text in enumerate(answers)]
-    records = [Record(pair, "test", i, {}) for i, pair in enumerate(turns, 1)]
-    return encode_all(records, tokenizer, TEMPLATE, max_length=48)
+def rows_of(tokenizer, answers, asked="say {}"):
+    return [
+        (
+            TEMPLATE.prompt_ids(tokenizer, [Turn("user", asked.format(i))]),
+            [*tokenizer.encode(text), tokenizer.end_id],
+        )
+        for i, text in enumerate(answers)
+    ]
 
 
 ANSWERS = ["the cat", "çok güzel 🐈", "x", "the dog sat on the mat and the cat sat", "mat", "and"]
@@ -46,29 +52,40 @@ def plain_nats(model, ids, n_prompt, end):
     return sum(float(surprise[t - 1, id]) for t, id in enumerate([*ids, end]) if t >= n_prompt)
 
 
-@pytest.mark.parametrize("max_tokens", [1, 50, 8192])
-def test_the_likelihood_of_answers_is_that_of_each_token_summed(model, tokenizer, max_tokens):
-    examples = examples_of(tokenizer, ANSWERS)
-    found = answer_likelihood(model, tokenizer, examples, max_tokens)
-    nats = n_tokens = 0
-    for example in examples:
-        n_answer = int(example.supervised.sum())
-        ids = example.ids.tolist()
-        nats += plain_nats(model, ids, len(ids) - n_answer, tokenizer.end_id)
-        n_tokens += n_answer + 1
-    assert found.nats == pytest.approx(nats, rel=1e-5)
-    assert found.n_tokens == n_tokens
-    assert found.n_bytes == sum(len(answer.encode()) for answer in ANSWERS)
+@pytest.mark.parametrize("max_tokens", [1, 50, 8192, None])
+@pytest.mark.parametrize("asked", ["say {}", "{}", "a {}"])
+def test_the_likelihood_of_answers_is_that_of_each_token_summed(
+    model, tokenizer, max_tokens, asked
+):
+    rows = rows_of(tokenizer, ANSWERS, asked)
+    found = answer_nats(model, rows, max_tokens)
+    for nats, (prompt, answer) in zip(found, rows, strict=True):
+        ids = [*prompt, *answer[:-1]]
+        assert nats == pytest.approx(plain_nats(model, ids, len(prompt), answer[-1]), rel=1e-4)
 
 
-def test_every_answer_of_a_conversation_counts(model, tokenizer):
-    turns = (
-        Turn("user", "a"), Turn("assistant", "cat"), Turn("user", "b"), Turn("assistant", "dogs")
-    )  # fmt: skip
-    examples = encode_all([Record(turns, "t", 1, {})], tokenizer, TEMPLATE, max_length=48)
-    found = answer_likelihood(model, tokenizer, examples)
-    n_tokens = len(tokenizer.encode("cat")) + len(tokenizer.encode("dogs")) + 2
-    assert (found.n_tokens, found.n_bytes) == (n_tokens, 7)
+def test_it_is_the_loss_that_training_lowers(model, tokenizer):
+    """The same prompts, answers and ends as a training batch has: no other text, no other mask."""
+    turns = [(Turn("user", f"say {i}"), Turn("assistant", text)) for i, text in enumerate(ANSWERS)]
+    records = [Record(pair, "test", i, {}) for i, pair in enumerate(turns, 1)]
+    examples = encode_all(records, tokenizer, TEMPLATE, max_length=48)
+    batch = collate_weighted(list(examples), tokenizer.end_id, 0.0)
+    with torch.no_grad():
+        trained_on = float(summed_loss(model, batch))
+    assert sum(answer_nats(model, rows_of(tokenizer, ANSWERS))) == pytest.approx(trained_on)
+
+
+def test_what_all_prompts_begin_with_is_read_once(model, tokenizer, monkeypatch):
+    shapes, hidden = [], model.hidden
+
+    def counted(ids, **more):
+        shapes.append(tuple(ids.shape))
+        return hidden(ids, **more)
+
+    monkeypatch.setattr(model, "hidden", counted)
+    rows = [([*range(12), 20 + i], [3, 4]) for i in range(5)]
+    answer_nats(model, rows)
+    assert shapes == [(1, 12), (5, 2)]
 
 
 def test_perplexity_and_bits_per_byte_are_what_they_are_called():
@@ -77,25 +94,26 @@ def test_perplexity_and_bits_per_byte_are_what_they_are_called():
     guess = Likelihood(nats=5 * math.log(97), n_tokens=5, n_bytes=5)
     assert guess.perplexity == pytest.approx(97)
     assert guess.bits_per_byte == pytest.approx(math.log2(97))
-    assert Likelihood(1e6, 1, 1).perplexity == math.inf
-    assert math.isnan(Likelihood(0.0, 0, 0).perplexity)
+    assert 1e300 < Likelihood(1e6, 1, 1).perplexity < math.inf
+    assert Likelihood.of_all([sure, guess]) == Likelihood(guess.nats, 10, 15, 2)
 
 
 def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(model, tokenizer):
     zero = random_model(model.config)
     with torch.no_grad():
         zero.wte.weight.zero_()
-    found = answer_likelihood(zero, tokenizer, examples_of(tokenizer, ANSWERS))
-    assert found.perplexity == pytest.approx(tokenizer.n_vocab, rel=1e-5)
+    rows = rows_of(tokenizer, ANSWERS)
+    for nats, (_, answer) in zip(answer_nats(zero, rows), rows, strict=True):
+        assert nats == pytest.approx(len(answer) * math.log(tokenizer.n_vocab), rel=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_reading_leaves_the_model_as_it_was(model, tokenizer, training):
     """In training mode dropout would make it another number each time."""
-    examples = examples_of(tokenizer, ANSWERS)
+    rows = rows_of(tokenizer, ANSWERS)
     model.train(training)
     before = torch.get_rng_state()
-    first, second = (answer_likelihood(model, tokenizer, examples) for _ in range(2))
+    first, second = (answer_nats(model, rows) for _ in range(2))
     score_choices(model, tokenizer, [1, 2], ["the cat"])
     assert first == second
     assert model.training is training
@@ -132,7 +150,7 @@ def test_choices_in_one_batch_behind_a_cache_score_as_each_alone(
 def test_however_many_are_computed_at_once(model, tokenizer, monkeypatch):
     whole = score_choices(model, tokenizer, [3, 4, 5], CHOICES)
     for numbers in (1, 2000, 5000):
-        monkeypatch.setattr("gpt.likelihood.CHUNK_NUMBERS", numbers)
+        monkeypatch.setattr("gpt.loss.CHUNK_NUMBERS", numbers)
         pieces = score_choices(model, tokenizer, [3, 4, 5], CHOICES)
         assert [c.log_likelihood for c in pieces] == pytest.approx(
             [c.log_likelihood for c in whole], rel=1e-5

@@ -103,7 +103,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(run):
     page = page_of(write_report(run))
     for attributes in page.attributes:
         for key in ("src", "href"):
-            assert attributes.get(key, "data:").startswith("data:")
+            assert attributes.get(key, "data:").startswith(("data:", "#"))
     assert not re.search(r"https?:|@import|url\(", page.text("style") + page.text("script"))
 
 
@@ -359,7 +359,34 @@ def test_grades_go_into_the_page_and_come_out_of_it_again(run, grades):
     assert {of["note"] for of in embedded.values()} == {"why"}
     told = (run / "report.md").read_text(encoding="utf-8")
     assert "graded: 3 of 3 answers" in told
-    assert "graded good: why" in told
+    assert "graded good: why" in told  # with all notes
+    assert all(line == line.rstrip() for line in told.splitlines())
+
+
+def test_a_note_without_a_grade_is_in_the_report(run, grades):
+    told = json.loads(grades.read_text(encoding="utf-8"))
+    told["grades"] = [told["grades"][1] | {"grade": None, "note": "odd *word*\nhere"}]
+    grades.write_text(json.dumps(told), encoding="utf-8")
+    write_report(run, grades)
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert "## Notes\n\n- **2**: odd \\*word\\* here (Question 2?)\n" in text
+
+
+def test_the_report_says_how_surprised_the_models_are(run):
+    rows = [
+        row(i, "It is right.", base_response="No.", output_nats=3.0 + i, n_output_tokens=4,
+            base_output_nats=9.0 + i, n_base_output_tokens=4)
+        for i in range(9)
+    ]  # fmt: skip
+    write_rows(run / "responses.jsonl", rows)
+    page = write_report(run).read_text(encoding="utf-8")
+    overall = score(rows).overall
+    for name in ("perplexity", "bits_per_byte"):
+        tuned, base = getattr(overall.tuned, name).value, getattr(overall.base, name).value
+        assert f"<td>{shown(name, tuned)}</td>" in page
+        assert f'<td class="base">{shown(name, base)}</td>' in page
+        assert shown(name, tuned) in (run / "report.md").read_text(encoding="utf-8")
+    assert "less is better" in page and "ROUGE counts the words" in page
 
 
 @pytest.mark.parametrize(
@@ -397,6 +424,20 @@ def test_the_command_writes_both_and_prints_the_agreement(run, grades):
     assert done.stderr.startswith("error: ")
 
 
+def test_two_runs_are_compared_and_nothing_is_written(run, tmp_path):
+    other = write_rows(tmp_path / "other.jsonl", [each | {"response": "No."} for each in ROWS[:2]])
+    before = sorted(run.iterdir())
+    done = run_script("review", str(run), "--against", str(other))
+    assert done.returncode == 0, done.stderr
+    assert "2 questions that both have answered" in done.stdout and " other " in done.stdout
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("exact match")]
+    assert line.split()[2:5] == ["50.0%", "0.0%", "+50.0%"] and " to " in line
+    assert "of 3 answers of my-run and 2 of other" in done.stdout
+    assert sorted(run.iterdir()) == before
+    done = run_script("review", str(run), "--against", str(other), "--grades", "x")
+    assert done.returncode == 2
+
+
 def test_the_books_answers_have_their_scores_in_the_report(shared, tmp_path):
     rows = json.loads(
         (shared / "datasets" / "book-test-110-with-responses.json").read_text(encoding="utf-8")
@@ -408,7 +449,20 @@ def test_the_books_answers_have_their_scores_in_the_report(shared, tmp_path):
     assert "<td>0.5816</td>" in text
 
 
+def test_sittings_are_in_words_too(run):
+    told = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    sitting = {"started": "today", "command": ["train.py", "--lr"], "versions": {"torch": "2.9"}}
+    told["sittings"] = [sitting, sitting | {"from_step": 7}]
+    (run / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    text = write_report(run).read_text(encoding="utf-8")
+    told = "started today, command train.py --lr, versions torch 2.9"
+    assert (
+        f"<dt>1</dt><dd>{told}</dd>" in text and f"<dt>2</dt><dd>{told}, from_step 7</dd>" in text
+    )
+    assert "sittings.2: started today" in (run / "report.md").read_text(encoding="utf-8")
+
+
 def test_settings_are_in_words():
     assert [in_words(x) for x in (None, True, 5e-05, 12000, ["a", "b"], {"a": 1})] == [
-        "none", "yes", "5e-05", "12,000", "a b", '{"a": 1}',
+        "none", "yes", "5e-05", "12,000", "a b", "a 1",
     ]  # fmt: skip

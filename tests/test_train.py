@@ -106,6 +106,7 @@ def test_patience_ends_a_run_that_gets_worse(world):
     assert min(measured) == measured[-3] and len(measured) > 3
 
 
+@pytest.mark.slow
 def test_sixty_examples_are_learned_by_heart_and_their_answers_end_by_themselves(world):
     asked = [(f"What comes after {a}?", b) for a, b in pairwise(LETTERS)]
     asked += [(f"What comes before {b}?", a) for a, b in pairwise(LETTERS)]
@@ -114,8 +115,8 @@ def test_sixty_examples_are_learned_by_heart_and_their_answers_end_by_themselves
     records += [{"instruction": "What?", "output": "that", "split": "validation"}]
     (world / "letters.json").write_text(json.dumps(records), encoding="utf-8")
     settings = settings_in(
-        world, n_layer=1, n_embd=32, epochs=150.0, batch_size=12, beta2=0.95, order="shuffled",
-        weight_decay=0.0, validate_every=750, samples=0,
+        world, n_layer=1, n_embd=64, lr=4e-3, epochs=150.0, batch_size=12, beta2=0.95,
+        order="shuffled", weight_decay=0.0, validate_every=750, samples=0,
     )  # fmt: skip
     run, _ = run_to_end(settings)
     assert len(run.data.train.lengths) == 60

@@ -28,7 +28,7 @@ function fill(card, row, number, grade, { flags, names }) {
 function groupsOf(row, names) {
   return Object.entries(row.groups)
     .filter(([, name]) => name !== "no")
-    .map(([key, name]) => names[key]?.[name] ?? name)
+    .map(([key, name]) => (Object.hasOwn(names[key] ?? {}, name) ? names[key][name] : name))
     .map((name) => made("span", { className: "group" }, name));
 }
 

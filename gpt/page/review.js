@@ -1,9 +1,8 @@
-// The list of answers: which are shown, in what order, where the reader is, and the grades.
+// The list of answers: which are shown, in what order, and where the reader is.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const KEY = `talimat-grades-${data.set}`;
-const BESIDE = 4; // cards that are filled on either side of the one that is gone to
-const at = (id) => document.getElementById(id);
+const BESIDE = 4; // cards that are seen on either side of the one that is gone to
+const CHUNK = 12; // cards that are laid out together, or not at all
+const EACH = 18; // rem: about the height of a card with its margin
 const [list, search, sort] = [at("list"), at("search"), at("sort")];
 const filters = [...at("filters").querySelectorAll("select")];
 data.rows.forEach((row, place) => {
@@ -23,91 +22,6 @@ function fold(text) {
 function textOf(row) {
   const texts = [row.instruction, row.input, row.output, row.tuned.text, row.base?.text];
   return (row.folded ??= fold(texts.filter((text) => text).join("\n")));
-}
-
-// ---- grades: those in this browser, over those that came with the page
-
-const kept = {
-  read(key) {
-    try {
-      return JSON.parse(localStorage.getItem(key));
-    } catch {
-      return null;
-    }
-  },
-  write(key, value) {
-    try {
-      localStorage.setItem(key, JSON.stringify(value));
-    } catch {
-      this.works = false;
-      at("unkept").hidden = false;
-    }
-  },
-  works: true,
-};
-let mine = {};
-
-function gradeOf(row) {
-  return mine[row.id] || data.grades[row.id] || { grade: null, note: "" };
-}
-
-function setGrade(row, change) {
-  if (kept.works) mine = { ...mine, ...kept.read(KEY) }; // another window may have graded, too
-  mine[row.id] = { ...gradeOf(row), ...change };
-  kept.write(KEY, mine);
-  showGrades([row]);
-}
-
-function showGrades(rows) {
-  for (const row of rows) if (row.card.firstChild) show(row.card, gradeOf(row));
-  countGrades();
-}
-
-function countGrades() {
-  const counts = { good: 0, "so-so": 0, bad: 0 };
-  for (const row of data.rows) if (gradeOf(row).grade) counts[gradeOf(row).grade]++;
-  const n = counts.good + counts["so-so"] + counts.bad;
-  const each = GRADES.map((grade) => `${counts[grade]} ${grade}`).join(", ");
-  at("graded").textContent = n ? `${n} of ${data.rows.length} graded: ${each}` : "none graded yet";
-}
-
-function exported() {
-  const grades = data.rows
-    .map((row) => [row, gradeOf(row)])
-    .filter(([, { grade, note }]) => grade || note)
-    .map(([row, { grade, note }]) => ({
-      id: row.id,
-      where: row.where,
-      instruction: row.instruction,
-      grade,
-      note,
-    }));
-  const about = { kind: "talimat-grades", run: data.name, answers: data.set };
-  return { ...about, exported: new Date().toISOString(), grades };
-}
-
-function download() {
-  const file = new Blob([JSON.stringify(exported(), null, 1) + "\n"], { type: "application/json" });
-  const link = made("a", { href: URL.createObjectURL(file), download: `${data.name}-grades.json` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-}
-
-async function take(file) {
-  try {
-    const told = JSON.parse(await file.text());
-    if (told.kind !== "talimat-grades") throw new Error("it is no file of grades");
-    const known = new Map(data.rows.map((row) => [row.id, row]));
-    const good = told.grades.filter(
-      ({ id, grade }) => known.has(id) && (grade === null || GRADES.includes(grade))
-    );
-    for (const { id, grade, note } of good) mine[id] = { grade, note: String(note || "") };
-    kept.write(KEY, mine);
-    at("end").textContent = `${good.length} grades taken from ${file.name}`;
-    showGrades(data.rows);
-  } catch (error) {
-    alert(`${file.name}: not taken: ${error.message}`);
-  }
 }
 
 // ---- which answers, in what order
@@ -154,12 +68,17 @@ function refresh() {
   const values = new Map(data.rows.map((row) => [row, sign * value(row)]));
   const last = (x) => (Number.isNaN(x) ? Infinity : x); // what has no value comes last
   const order = (x, y) => (x === y ? 0 : x - y);
-  shown = data.rows
+  const found = data.rows
     .filter((row) => passes(row) && asked.every((word) => textOf(row).includes(word)))
     .sort((a, b) => order(last(values.get(a)), last(values.get(b))) || a.place - b.place);
-  list.children[here]?.classList.remove("here");
+  cardAt(here)?.classList.remove("here");
+  cardAt(here)?.removeAttribute("aria-current");
+  shown = found;
+  shown.forEach((row, i) => (row.at = i));
   here = -1;
-  list.replaceChildren(...shown.map((row) => row.card));
+  nearing.disconnect();
+  list.replaceChildren(...chunksOf(shown));
+  for (const chunk of list.children) nearing.observe(chunk);
   const n = data.rows.length;
   at("count").textContent = shown.length === n ? `${n} answers` : `${shown.length} of ${n}`;
   at("clear").hidden = !search.value && filters.every((filter) => !filter.value);
@@ -167,16 +86,36 @@ function refresh() {
   countGrades();
 }
 
+const cardAt = (place) => shown[place]?.card;
+
+function chunksOf(rows) {
+  const chunks = [];
+  for (let i = 0; i < rows.length; i += CHUNK) {
+    const cards = rows.slice(i, i + CHUNK).map((row) => row.card);
+    const chunk = made("div", { className: "chunk" }, ...cards);
+    chunk.style.containIntrinsicHeight = `auto ${cards.length * EACH}rem`;
+    chunks.push(chunk);
+  }
+  return chunks;
+}
+
 function fillIn(row) {
   if (!row.card.firstChild) fill(row.card, row, row.place + 1, gradeOf(row), data);
 }
+
+// Whole chunks: a card that is filled later, above the one that is read, would push it down.
+function fillAround(place) {
+  const first = Math.max(0, Math.floor((place - BESIDE) / CHUNK) * CHUNK);
+  const end = (Math.floor((place + BESIDE) / CHUNK) + 1) * CHUNK;
+  shown.slice(first, end).forEach(fillIn);
+}
 const nearing = new IntersectionObserver(
   (entries) => {
-    for (const { isIntersecting, target } of entries) if (isIntersecting) fillIn(rowOf.get(target));
+    for (const { isIntersecting, target } of entries)
+      if (isIntersecting) for (const card of target.children) fillIn(rowOf.get(card));
   },
   { rootMargin: "1500px" }
 );
-data.rows.forEach((row) => nearing.observe(row.card));
 
 function filterBy(id, value) {
   filters.forEach((filter) => (filter.value = filter.id === id ? value : ""));
@@ -189,11 +128,11 @@ function filterBy(id, value) {
 
 function goTo(place, scroll = true) {
   if (place < 0 || place >= shown.length) return;
-  shown.slice(Math.max(0, place - BESIDE), place + BESIDE + 1).forEach(fillIn);
-  list.children[here]?.classList.remove("here");
-  list.children[here]?.removeAttribute("aria-current");
+  fillAround(place);
+  cardAt(here)?.classList.remove("here");
+  cardAt(here)?.removeAttribute("aria-current");
   here = place;
-  const card = list.children[here];
+  const card = cardAt(here);
   card.classList.add("here");
   card.setAttribute("aria-current", "true");
   if (!scroll) return;
@@ -211,7 +150,7 @@ function grade(name) {
 
 // An arrow reads on in an answer that is longer than the window, as arrows do.
 function step(by, isArrow) {
-  const box = list.children[here]?.getBoundingClientRect();
+  const box = cardAt(here)?.getBoundingClientRect();
   if (isArrow && box && (by > 0 ? box.bottom > innerHeight : box.top < 0)) return false;
   goTo(here < 0 ? 0 : here + by);
   return true;
@@ -222,10 +161,16 @@ const KEYS = {
   k: () => step(-1),
   ArrowDown: () => step(1, true),
   ArrowUp: () => step(-1, true),
-  u: () => goTo(shown.findIndex((row, i) => i > here && !gradeOf(row).grade)),
+  u: () => {
+    const isBare = (row) => !gradeOf(row).grade;
+    const next = shown.findIndex((row, i) => i > here && isBare(row));
+    const place = next < 0 ? shown.findIndex(isBare) : next;
+    if (place >= 0) goTo(place);
+    else if (shown.length) at("graded").textContent = "all that are shown are graded";
+  },
   n: () => {
     if (here < 0) goTo(0);
-    list.children[here]?.querySelector(".remark").focus();
+    cardAt(here)?.querySelector(".remark").focus();
   },
   d: () => document.body.classList.toggle("unmarked"),
   "/": () => (search.focus(), search.select()),
@@ -245,7 +190,7 @@ document.addEventListener("keydown", (event) => {
   if (action && action() !== false) event.preventDefault();
 });
 
-const placeOf = (element) => [...list.children].indexOf(element.closest(".card"));
+const placeOf = (element) => rowOf.get(element.closest(".card")).at;
 
 list.addEventListener("click", (event) => {
   if (!event.target.closest(".card")) return;
@@ -287,6 +232,21 @@ addEventListener("storage", (event) => {
   mine = kept.read(KEY) || {};
   showGrades(data.rows);
 });
+
+// ---- long tables show their largest groups, until somebody wants them all
+
+for (const button of document.querySelectorAll("button.more")) {
+  const rest = button.previousElementSibling.querySelector(".rest");
+  const all = button.textContent;
+  const fold = (isFolded) => {
+    rest.hidden = isFolded;
+    button.textContent = isFolded ? all : "Show fewer";
+    button.setAttribute("aria-expanded", String(!isFolded));
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => fold(!rest.hidden));
+  fold(true);
+}
 
 // ---- what is remembered beside the grades
 
