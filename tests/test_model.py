@@ -45,7 +45,12 @@ def assert_same_logits_and_gradients(model: GPT, shapes: list[tuple[int, int]]) 
 SHAPES = [(1, 1), (4, 1), (1, 7), (4, 7), (1, 1024), (4, 1024)]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+# (The deep ones take seconds each.)
+DEEP = ("gpt2-medium", "gpt2-large", "gpt2-xl")
+ALL = [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in PUBLISHED]
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_logits_and_gradients_equal_transformers(name):
     model = random_model(narrow(name))
     is_deep = model.config.n_layer > 24  # four long texts through it take a minute
