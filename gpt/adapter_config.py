@@ -10,7 +10,7 @@ Source: https://huggingface.co/docs/peft/package_reference/lora
 """
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, Base]:
 def _config_of(told: dict[str, Any], path: Path) -> LoraConfig:
     rules: dict[str, Callable[[Any], bool]] = {
         "r": lambda v: type(v) is int and v >= 1,
-        "lora_alpha": lambda v: type(v) in (int, float) and math.isfinite(v),
+        "lora_alpha": lambda v: type(v) in (int, float) and abs(v) <= sys.float_info.max,
         "lora_dropout": lambda v: type(v) in (int, float) and 0 <= v < 1,
         "use_rslora": lambda v: type(v) is bool,
         "target_modules": lambda v: (

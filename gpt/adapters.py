@@ -112,8 +112,8 @@ def base_folder(folder: Path, base: str | Path | None = None) -> Path:
         if base is not None:
             raise
         raise AdapterError(
-            f"{folder}: an adapter of a model that is not found: {error} (--model BASE --adapter "
-            f"{folder} gives another place)"
+            f"{folder}: an adapter of a model that is not found: {error} (--model BASE gives "
+            "another place)"
         ) from None
     if is_adapter(found):
         raise AdapterError(f"{found}: is itself an adapter, and no base: merge it first (merge.py)")

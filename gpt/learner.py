@@ -132,7 +132,7 @@ def how_to_share(settings: TrainSettings, device: torch.device) -> Callable[[Bat
     """How many tokens of a batch are to be computed once for all of its rows."""
     if settings.shared_preamble == "always":
         return n_shared
-    # A GPU would rather have one large pass than two.
+    # (On a GPU it was not measured yet whether fewer places pay for a second attention.)
     has_dropout = settings.dropout > 0 or settings.lora_dropout > 0
     if settings.shared_preamble == "auto" and device.type == "cpu" and not has_dropout:
         return worth_sharing

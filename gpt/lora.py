@@ -6,7 +6,7 @@
 
 What tuning changes in a matrix is simple: a few directions in, a few directions out. So the change
 is written as a product of two thin matrices, through `rank` numbers, and only those are trained.
-AdamW's moments, the gradients and the checkpoints shrink with them, to a hundredth.
+AdamW's moments, the gradients and the checkpoints shrink with them, to a hundredth or two.
 
     A [rank, in]   begins normal with std 1/sqrt(in): what LayerNorm hands on has entries of about
                    1, and so have then the `rank` numbers, in a narrow model as in a wide one

@@ -34,10 +34,12 @@ def advice(learner: Learner, batch: Batch, what: str) -> str:
         ways.append(f"--micro-batch-size {max(1, learner.examples_at_once // 2)} (the same run)")
     if not settings.activation_checkpointing and what == "training":
         ways.append("--activation-checkpointing (the same run, a third slower)")
+    if not settings.lora_rank and not settings.from_scratch:
+        ways.append("--lora-rank 16 with --quantize nf4 (another run)")
     is_text = settings.objective == "pretrain"  # cut into rows, of which none is too long
     ways.append(f"--max-length below {T}{'' if is_text else ' with --overlong drop'}")
     ways.append("a smaller --model")
     return (
         f"out of memory on {learner.device} in {what}, with a batch of {B} x {T} tokens{used}. "
-        f"What helps: {'; '.join(ways[:4])}"
+        f"What helps: {'; '.join(ways[:5])}"
     )

@@ -251,16 +251,14 @@ def default_out(settings: TrainSettings) -> str:
 
 
 def default_lr(n_embd: int, settings: TrainSettings) -> float:
-    """The rate where GPT-2's 768 channels are trained well, and less for wider models.
+    """The rate where GPT-2's 768 channels are trained well, and less for wider models, as GPT-3's.
 
-    From scratch 6e-4, which falls with the width, as GPT-3's rates did. For tuning 5e-5, which
-    falls with its square: a wide model has little to learn, and much to forget. An adapter begins
-    at 0 and forgets nothing; it gets a new model's rate. (Of 1e-3, 2e-3, 4e-3 and 8e-3 the second
-    was best at 256 channels; 2e-4 is usual at 4,096.)
+    From scratch 6e-4, for tuning 5e-5: little is to be learnt, and much to be forgotten. (At 256
+    channels 1e-4, 2e-4 and 5e-4 ended at a validation loss of 0.199, 0.209 and 0.274.) An adapter,
+    which begins at 0, is given a new model's rate. (There 2e-3 beat 1e-3, 4e-3, 8e-3.)
     """
-    narrower = 768 / n_embd
     is_new = settings.from_scratch or settings.lora_rank
-    return float(f"{6e-4 * narrower if is_new else 5e-5 * narrower**2:.1g}")
+    return float(f"{(6e-4 if is_new else 5e-5) * 768 / n_embd:.1g}")
 
 
 def _demo() -> None:

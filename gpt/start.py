@@ -30,6 +30,7 @@ from gpt.metrics_file import NAME, MetricsFile
 from gpt.model import GPT
 from gpt.ordering import Order
 from gpt.samples import cut_samples
+from gpt.setting_rules import check
 from gpt.settings import (
     MAY_CHANGE,
     SettingsError,
@@ -102,6 +103,11 @@ def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say) -> Ru
     if not model.vocabulary:
         raise StartError(f"{source}: has no vocabulary (vocab.json and merges.txt)")
     if settings.lora_rank:
+        if folder.resolve() in (source.resolve(), *source.resolve().parents):
+            raise StartError(
+                f"--out {folder}: holds the base of this adapter, which would be lost with it: "
+                "give another"
+            )
         _adapt(model, settings, source, say)
     tokenizer = Tokenizer(model.vocabulary, source)
     template = template_of(source, settings.template)
@@ -203,7 +209,9 @@ def _as_before(
     if changed:
         settings_told = ", ".join(f"{flag(name)} {value}" for name, value in changed.items())
         say(f"from here on: {settings_told}")
-    return replace(TrainSettings(**before), **(changed | {"resume": True}))
+    merged = replace(TrainSettings(**before), **(changed | {"resume": True, "overwrite": False}))
+    check(merged)
+    return merged
 
 
 def _assemble(

@@ -20,6 +20,10 @@ from gpt.errors import UserError
 
 def main() -> None:
     args = parse_arguments()
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"{args.out}: is a file, and --out is a folder")
+    if any((folder / "run.json").exists() for folder in (args.out, args.out.parent)):
+        raise UserError(f"{args.out}: is a run's, which would be lost: give another --out")
     if args.out.exists() and not args.overwrite and any(args.out.iterdir()):
         raise UserError(f"{args.out}: is not empty: give another --out, or --overwrite")
     from gpt.adapters import merge_folder  # and with it torch, which --help needs not

@@ -206,7 +206,7 @@ def test_a_base_that_was_moved_is_asked_for_and_can_be_given(base, saved, tmp_pa
     expected = load_model(saved)(IDS)
     base.rename(tmp_path / "moved")
     message = refusal(lambda: load_model(saved), AdapterError)
-    assert str(base) in message and "--model BASE --adapter" in message
+    assert str(base) in message and "--model BASE gives" in message
     model = load_model(saved, base=tmp_path / "moved")
     assert torch.equal(model(IDS), expected)
     assert model.base.name == str((tmp_path / "moved").resolve())
@@ -498,3 +498,14 @@ def test_what_peft_can_do_and_we_cannot_is_refused_from_its_own_files(
     assert next(iter(changes)) in message
     with pytest.raises(AdapterError):
         read_adapter(tmp_path / "theirs")
+
+
+def test_a_merged_model_never_takes_a_run_s_place(tmp_path):
+    (tmp_path / "run" / "last").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for out, said in (("run", "is a run's"), ("run/last", "is a run's"), ("file", "is a file")):
+        given = ("--adapter", str(tmp_path), "--out", str(tmp_path / out), "--overwrite")
+        ended = run_script("merge", *given)
+        assert ended.returncode == 1 and said in ended.stderr
+    assert (tmp_path / "run" / "last").is_dir()

@@ -305,3 +305,11 @@ def test_peft_answers_as_a_run_s_own_adapter_does(world, whole):
     theirs = peft.AutoPeftModelForCausalLM.from_pretrained(whole.best).eval()
     ours, ids = load_model(whole.best), torch.tensor([[5, 9, 33, 2, 7]])
     torch.testing.assert_close(theirs(ids).logits, ours(ids), rtol=0, atol=1e-5)
+
+
+def test_a_run_does_not_take_the_folder_of_its_own_base(world, tmp_path):
+    base = str(world / "base")
+    given = ("--model", base, "--data", str(world / "letters.json"), "--overwrite", *SMALL)
+    ended = run_script("train", *given, "--out", base, "--lora-rank", "4")
+    assert ended.returncode == 1 and "holds the base of this adapter" in ended.stderr
+    assert load_model(base).n_params() > 0
