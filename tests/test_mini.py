@@ -101,8 +101,8 @@ def test_three_minutes_of_tuning_teach_it_to_answer(tmp_path, monkeypatch):
     def right(answer: str, row: dict) -> bool:
         return answer.strip().rstrip(".").lower() == row["output"].strip().rstrip(".").lower()
 
-    closed = [row for row in rows if row["closed"] is True]
-    assert len(closed) > 400 and sum(row["held_out"] is True for row in closed) > 150
+    closed = [row for row in rows if row.get("closed") is True]
+    assert len(closed) > 400 and sum(row.get("held_out") is True for row in closed) > 150
     tuned = sum(right(row["response"], row) for row in closed) / len(closed)
     base = sum(right(row["base_response"], row) for row in closed) / len(closed)
     assert base < 0.05 and tuned > base + 0.4
