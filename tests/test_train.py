@@ -234,20 +234,25 @@ def test_nothing_is_done_twice_when_a_finished_run_is_resumed(never_stopped):
 # ---- killed --------------------------------------------------------------------------------
 
 
+def n_lines(path):
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:  # a run that had saved nothing yet begins again, and clears its folder
+        return 0
+
+
 def killed_and_resumed(settings, n_kills, seed):
     """Kill the run `n_kills` times, each at a random moment, and let it end."""
     draw = random.Random(seed)
     metrics = Path(settings.out) / "metrics.jsonl"
     kills, spawn = 0, context()
     while True:
-        n_before = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        n_before = n_lines(metrics)
         child = spawn.Process(target=resume_in_child, args=(replace(settings, resume=True),))
         child.start()
         if kills < n_kills:
             grown = n_before + draw.randrange(0, 6)
-            while child.is_alive() and (
-                not metrics.exists() or metrics.read_bytes().count(b"\n") <= grown
-            ):
+            while child.is_alive() and n_lines(metrics) <= grown:
                 time.sleep(0.001)
             time.sleep(draw.random() * 0.02)
             child.kill()
@@ -287,7 +292,7 @@ def test_a_signal_from_outside_ends_the_run_saved(world):
     metrics = Path(settings.out) / "metrics.jsonl"
 
     def send_when_it_runs() -> None:
-        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 5:
+        while n_lines(metrics) < 5:
             time.sleep(0.01)
         signal.raise_signal(signal.SIGTERM)
 
