@@ -237,7 +237,7 @@ def test_nothing_is_done_twice_when_a_finished_run_is_resumed(never_stopped):
 def n_lines(path):
     try:
         return path.read_bytes().count(b"\n")
-    except FileNotFoundError:  # a run that had saved nothing yet begins again, and clears its folder
+    except FileNotFoundError:  # a run that had saved nothing begins again, and clears it
         return 0
 
 
