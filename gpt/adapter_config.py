@@ -119,7 +119,7 @@ def as_told(
     """What is written into the two files. adapted: the names of the projections that have it."""
     # A pattern that is right here may match more of another program's modules: names do not.
     targets = adapted if isinstance(config.targets, str) else config.targets
-    alpha = 2 * config.rank if config.alpha is None else config.alpha
+    alpha = config.alpha
     told = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

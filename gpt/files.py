@@ -13,6 +13,7 @@ One process at a time may write a folder. Whoever reads several files of it at t
 the first in the old folder and the next in the new: `identity` tells that this has happened.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -80,6 +81,18 @@ def replace_file(path: Path, data: bytes) -> None:
         new.unlink(missing_ok=True)
         raise
     force_to_disk(path.parent)
+
+
+def add_whole(path: Path, data: bytes) -> None:
+    """Add to a file's end in one write: all of it, or nothing and an OSError."""
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def _beside(folder: Path, what: str) -> Path:

@@ -12,7 +12,6 @@ has another key, and whoever judges the same answers anew finds them judged.
 `value` is for people who read the file: this program reads it out of the reply again.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from gpt.endpoint import Endpoint, Messages, Reply
 from gpt.errors import UserError
+from gpt.files import add_whole
 
 NAME = "judgements.jsonl"  # in a run's folder
 _BEGINNING = b'{"mode":'  # of a line
@@ -86,10 +86,6 @@ class Log:
             if self._must_cut:
                 os.truncate(self.path, self._n_good_bytes)
                 self._must_cut = False
-            with open(self.path, "ab", buffering=0) as file:
-                end = file.tell()
-                if file.write(data) < len(data):
-                    file.truncate(end)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            add_whole(self.path, data)
         except OSError as error:
             raise JudgementsError(f"{self.path}: not written: {error.strerror or error}") from None

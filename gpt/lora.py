@@ -12,8 +12,8 @@ AdamW's moments, the gradients and the checkpoints shrink with them, to a hundre
                    1, and so have then the `rank` numbers, in a narrow model as in a wide one
     B [out, rank]  begins at 0: before the first step, the model is the base to the last bit. (Both
                    at 0 would have no gradient: A's comes through B, and B's through A.)
-    scale          alpha / rank, so that another rank asks for no other learning rate. At high ranks
-                   it shrinks too fast: rank-stabilised LoRA takes alpha / sqrt(rank)
+    scale          alpha / rank; rank-stabilised LoRA takes alpha / sqrt(rank), since with one alpha
+                   for all ranks the first shrinks too fast. By default alpha makes it 2 in both
 
 The correction may be added into the matrix when all is done: `merge` makes a plain GPT of it, which
 needs neither this file nor the further products. That is done in fp32. In 4 bits it would be
@@ -54,15 +54,22 @@ class LoraConfig:
     """What an adapter is, but for its numbers."""
 
     rank: int  # numbers that the change of a matrix goes through
-    alpha: float | None = None  # how much it counts, times 1 / rank; None: 2 x rank
+    alpha: float | None = None  # how much it counts, before `scale`; None: so that the scale is 2
     dropout: float = 0.0  # probability, on what A reads
     targets: tuple[str, ...] | str = tuple(TrainSettings().lora_targets)  # or a pattern for all
     rank_stabilised: bool = False
 
+    def __post_init__(self) -> None:
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", 2.0 * self._divisor)
+
     @property
     def scale(self) -> float:
-        alpha = 2 * self.rank if self.alpha is None else self.alpha
-        return alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+        return self.alpha / self._divisor
+
+    @property
+    def _divisor(self) -> float:
+        return math.sqrt(self.rank) if self.rank_stabilised else self.rank
 
     @classmethod
     def of(cls, settings: TrainSettings) -> "LoraConfig":

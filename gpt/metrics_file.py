@@ -16,10 +16,8 @@ is resumed from its checkpoint after step 80 first drops what the killed one wro
 For whoever looks at a run, `read_run` has its lines as series of numbers, thinned and smoothed.
 """
 
-import errno
 import json
 import math
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +28,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gpt.errors import UserError
-from gpt.files import force_to_disk, replace_file
+from gpt.files import add_whole, force_to_disk, replace_file
 
 NAME = "metrics.jsonl"  # in a run's folder
 
@@ -72,7 +70,7 @@ class MetricsFile:
             raise ValueError(f"{self.path}: step {step!r} after step {self._last_step}")
         known = {key: _to_json(value) for key, value in line.items() if value is not None}
         try:
-            _add(self.path, json.dumps(known, allow_nan=False).encode() + b"\n")
+            add_whole(self.path, json.dumps(known, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise self._unwritten(error) from None
         self._last_step = step
@@ -132,18 +130,6 @@ class MetricsFile:
 
     def _unwritten(self, error: OSError) -> MetricsError:
         return MetricsError(f"{self.path}: not written: {error.strerror or error}")
-
-
-def _add(path: Path, data: bytes) -> None:
-    """Add to a file's end in one write: all of it, or nothing and an OSError."""
-    with open(path, "ab", buffering=0) as file:
-        end = file.tell()
-        try:
-            if file.write(data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            file.truncate(end)
-            raise
 
 
 def _to_json(value: object) -> object:

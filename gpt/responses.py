@@ -13,7 +13,6 @@ temperatures, never stand in one file. When all is done, that line alone stays o
     python -m gpt.responses     # four answers, a kill in the middle of a line, what goes on from it
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 from gpt.cli import run
 from gpt.errors import UserError
-from gpt.files import replace_file
+from gpt.files import add_whole, replace_file
 from gpt.overlap import exact_match
 from gpt.records import Record, Turn
 from gpt.textfile import brief
@@ -187,11 +186,7 @@ class Responses:
     def _append(self, path: Path, line: dict) -> None:
         data = _line(line)
         try:
-            with path.open("ab", buffering=0) as file:
-                end = file.tell()
-                if file.write(data) < len(data):
-                    file.truncate(end)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            add_whole(path, data)
         except OSError as error:
             raise AnsweringError(f"{path}: not written: {error.strerror or error}") from None
 

@@ -95,7 +95,7 @@ class TrainSettings:
         None, _LORA, "train an adapter of this rank beside frozen weights: 8 or 16 is plenty"
     )
     lora_alpha: float | None = _s(
-        None, _LORA, "the adapter counts alpha / rank times (default: 2 x rank)"
+        None, _LORA, "the adapter counts alpha / rank times (default: twice)"
     )
     lora_dropout: float = _s(0.0, _LORA, "probability, on what the adapter reads")
     lora_targets: list[str] = _s(

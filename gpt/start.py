@@ -252,8 +252,7 @@ def _assemble(
         out=str(folder),
         template=(settings.template or template.name) if has_template else None,
         lr=settings.lr or default_lr(model.config.n_embd, settings),
-        lora_alpha=settings.lora_alpha
-        or (2.0 * settings.lora_rank if settings.lora_rank else None),
+        lora_alpha=LoraConfig.of(settings).alpha if settings.lora_rank else None,
         validate_every=validate_every,
         save_every=settings.save_every or validate_every,
         max_length=settings.max_length or model.config.n_ctx,

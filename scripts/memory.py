@@ -178,7 +178,8 @@ sys.path.insert(0, sys.argv[1])
 from scripts.memory import PUBLISHED, GPTConfig, _fill, model_for, set_dropout, steps
 size, method, rank, batch_size, length, recompute = sys.argv[2:]
 def kept(name):
-    return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) * 1024
+    told = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(told.split(name + ":")[1].split()[0]) * 1024
 tiny = model_for(GPTConfig(64, 64, 1, 1, 64), method, 4)
 _fill(tiny)
 next(iter(steps(tiny, 1, 8)))  # so that libraries are loaded

@@ -372,3 +372,9 @@ def test_logits_and_gradients_equal_peft_s(tmp_path, changes):
     for name, (a, b) in pairs.items():
         assert a.grad.abs().max() > 1e-4, name
         torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-5, msg=name)
+
+
+def test_left_to_itself_the_scale_is_the_same_at_every_rank_with_and_without_rank_stabilising():
+    for rank in (1, 8, 64):
+        for rank_stabilised in (False, True):
+            assert LoraConfig(rank, rank_stabilised=rank_stabilised).scale == pytest.approx(2)

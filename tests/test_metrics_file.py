@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt import metrics_file
 from gpt.metrics_file import MetricsError, MetricsFile, RunMetrics
 
 LINES = [{"step": step, "train_loss": 3 / step, "lr": 1e-4 / 3} for step in range(1, 21)]
@@ -109,7 +108,7 @@ def test_a_cut_that_dies_leaves_the_old_file(file, monkeypatch):
     def die(*paths):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(metrics_file.os, "replace", die)
+    monkeypatch.setattr("os.replace", die)
     with pytest.raises(KeyboardInterrupt):
         MetricsFile(file.path).cut_after(3)
     assert file.path.read_bytes() == whole

@@ -323,4 +323,3 @@ _BACK = _ids_with_one_subject(FACTS)
 HELD_OUT: frozenset[str] = _held_out(FACTS)
 BY_ID: dict[str, Fact] = {fact.id: fact for fact in FACTS}
 BY_RELATION = _by(FACTS, lambda fact: fact.relation.name)
-TOPICS = _by(FACTS, lambda fact: f"{fact.relation.topic}/{fact.subject}")  # all that is told of one
