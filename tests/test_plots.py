@@ -178,7 +178,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypat
     def fail(*paths):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(metrics_file.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(PlotError, match="loss.png: not written: No space left on device"):
         draw_run(run, rate=True)
     assert (run / "loss.png").read_bytes() == before
