@@ -26,7 +26,10 @@ SKILLS: tuple[Skill, ...] = (
     *sentences.SKILLS,
     *reading.SKILLS,
 )
-_HARD = ("sum", "difference", "product", "quotient", "problem", "alphabetical", "stranger")
+_HARD = (
+    *("sum", "difference", "product", "quotient", "problem", "ascending", "descending", "series"),
+    *("alphabetical", "stranger", "number of words", "backwards", "last letter", "reading"),
+)
 _PRACTISED = SKILLS + tuple(skill for skill in SKILLS if skill.name in _HARD)  # these twice
 END = "<|endoftext|>"  # between documents in a file
 
@@ -50,10 +53,10 @@ FEW = 3  # facts: a thing of which fewer are told comes up only among others of 
 
 # Shares of all documents.
 _KINDS = (
-    (31, "thing"),
-    (33, "lesson"),
-    (24, "skill"),
-    (4, "story"),
+    (29, "thing"),
+    (31, "lesson"),
+    (29, "skill"),
+    (3, "story"),
     (4, "reading"),
     (2, "explanation"),
     (2, "day"),

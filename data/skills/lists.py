@@ -39,27 +39,30 @@ def _drawn(dice: Dice, low: int, high: int) -> list[str]:
 
 
 def _alphabetical(dice: Dice) -> Exercise:
-    drawn = _drawn(dice, 3, 4)
+    """Three words whose first letters are enough to sort them by."""
+    drawn = _drawn(dice, 3, 3)
+    while len({word[0] for word in drawn}) < len(drawn):
+        drawn = _drawn(dice, 3, 3)
     return Exercise(", ".join(drawn), ", ".join(sorted(drawn)))
 
 
 def _number(dice: Dice) -> Exercise:
-    drawn = _drawn(dice, 2, 7)
+    drawn = _drawn(dice, 2, 5)
     return Exercise(", ".join(drawn), str(len(drawn)))
 
 
 def _nth(dice: Dice) -> Exercise:
-    drawn, which = _drawn(dice, 3, 5), dice.below(4)
+    drawn, which = _drawn(dice, 3, 4), dice.below(4)
     return Exercise(", ".join(drawn), drawn[which if which < 3 else -1], _NTH[which])
 
 
 def _reversed(dice: Dice) -> Exercise:
-    drawn = _drawn(dice, 3, 4)
+    drawn = _drawn(dice, 3, 3)
     return Exercise(", ".join(drawn), ", ".join(reversed(drawn)))
 
 
 def _joined(dice: Dice) -> Exercise:
-    drawn = _drawn(dice, 3, 4)
+    drawn = _drawn(dice, 3, 3)
     return Exercise(", ".join(drawn), f"{', '.join(drawn[:-1])} and {drawn[-1]}")
 
 

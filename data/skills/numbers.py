@@ -6,7 +6,7 @@ from data.skills.skill import Exercise, skill
 from data.world.endings import plural_of
 from data.world.table import words
 
-LARGEST_SUM = 20
+LARGEST_SUM = 12  # what a child of six can do, and so can a model of four million parameters
 
 
 # (one, other) with a sum within the limit: a sum has two of them, and a difference its sum and one.
@@ -26,13 +26,18 @@ def _difference(dice: Dice) -> Exercise:
 
 
 def _product(dice: Dice) -> Exercise:
-    one, other = dice.between(1, 10), dice.between(1, 10)
+    one, other = dice.shuffled(_factors(dice))
     return Exercise(f"{one} times {other}", str(one * other))
 
 
 def _quotient(dice: Dice) -> Exercise:
-    one, other = dice.between(1, 10), dice.between(1, 10)
+    one, other = _factors(dice)
     return Exercise(f"{one * other} divided by {other}", str(one))
+
+
+def _factors(dice: Dice) -> tuple[int, int]:
+    """Of the tables from one to five."""
+    return dice.between(1, 10), dice.between(1, 5)
 
 
 _COUNTED = words("apple book coin pencil egg ball flower stamp button plum cup shell")
@@ -55,11 +60,11 @@ def _problem(dice: Dice) -> Exercise:
     things = plural_of(dice.pick(_COUNTED))
     gains = dice.chance(0.5)
     if gains:
-        m = dice.between(2, 10)
-        n = dice.between(2, 10)
+        m = dice.between(2, 6)
+        n = dice.between(2, 6)
         story, result = dice.pick(_GAINS), m + n
     else:
-        m = dice.between(4, 15)
+        m = dice.between(4, LARGEST_SUM)
         n = dice.between(2, m - 1)
         story, result = dice.pick(_LOSSES), m - n
     if story.startswith("There"):
@@ -90,7 +95,7 @@ def _smaller(dice: Dice) -> Exercise:
 
 
 def _numbers(dice: Dice) -> list[int]:
-    return dice.sample(range(1, 31), dice.between(3, 4))
+    return dice.sample(range(1, 21), 3)
 
 
 def _ascending(dice: Dice) -> Exercise:
