@@ -18,6 +18,7 @@ from typing import Any
 
 from gpt.errors import UserError
 from gpt.lora import LoraConfig
+from gpt.template import NAME as TEMPLATE
 from gpt.weights import ADAPTER
 
 BASE = "adapter_base.json"
@@ -38,7 +39,8 @@ class Base:
 
 
 # What PEFT keeps of an adapter and this code reads, or need not read to compute the same. Whatever
-# else is set may change what is computed, so it is refused; what is empty is not set.
+# else is set may change what is computed, so it is refused; what is empty is not set (and 0 is not
+# empty: as a layer, it is the first).
 _READ = {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora"}
 _READ |= {"base_model_name_or_path", "revision", "init_lora_weights"}
 _CHANGES_NOTHING = {
@@ -46,7 +48,7 @@ _CHANGES_NOTHING = {
     "megatron_core", "megatron_config", "qalora_group_size", "runtime_config", "eva_config",
     "lora_ga_config", "corda_config", "loftq_config", "ensure_weight_tying",
 }  # fmt: skip
-_EMPTY = (None, False, "", "none", [], {})
+_EMPTY = ("", "none", [], {})
 # How PEFT had filled A and B, with the base left alone; pissa, olora and others change it.
 _HARMLESS_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
@@ -59,7 +61,7 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, Base]:
             f"{path}: peft_type is {told.get('peft_type')!r}, and this code has LORA"
         )
     for name, value in told.items():
-        if name not in _READ | _CHANGES_NOTHING and value not in _EMPTY:
+        if name not in _READ | _CHANGES_NOTHING and not _is_empty(value):
             raise AdapterError(f"{path}: {name} is {value!r:.60}, which this code has not")
     if told.get("init_lora_weights") not in _HARMLESS_STARTS:
         raise AdapterError(
@@ -68,13 +70,19 @@ def read_adapter(folder: Path) -> tuple[LoraConfig, Base]:
         )
     config = _config_of(told, path)
     names = [told.get(key) or None for key in ("base_model_name_or_path", "revision")]
-    ours = _read_object(folder / BASE) if (folder / BASE).is_file() else {}
+    if not (folder / BASE).is_file() and (folder / TEMPLATE).is_file():
+        raise AdapterError(f"{folder / BASE}: is missing, which tells the base: half an adapter")
+    ours = _read_object(folder / BASE) if (folder / BASE).is_file() else {}  # PEFT's has none
     facts = [ours.get("fingerprint"), ours.get("quantize", "none")]
     if not all(text is None or isinstance(text, str) for text in (*names, *facts)):
         raise AdapterError(f"{path}: its base is named by {[*names, *facts]!r:.80}, no texts")
     if facts[1] not in ("none", "nf4"):
         raise AdapterError(f"{folder / BASE}: quantize is {facts[1]!r:.60}, not none or nf4")
     return config, Base(names[0] or "", names[1], *facts)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value is False or value in _EMPTY
 
 
 def _config_of(told: dict[str, Any], path: Path) -> LoraConfig:

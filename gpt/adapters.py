@@ -145,7 +145,11 @@ def load_adapted(
     dtype: torch.dtype | None = None,
     base: str | Path | None = None,
 ) -> GPT:
-    """The base model with the adapter of this folder on it; see `load_model`."""
+    """The base model with the adapter of this folder on it; see `load_model`.
+
+    dtype: None is the type that both lie in, or else fp32: an adapter's small numbers are what was
+    learnt, and are not to be rounded because its base is in fp16.
+    """
     config, known = read_adapter(folder)
     place = base_folder(folder, base)
     model = load_model(place)
@@ -163,10 +167,12 @@ def load_adapted(
             adapt(model, config, replace(named, fingerprint=found, quantize=known.quantize))
         except LoraError as error:
             raise AdapterError(f"{folder / ADAPTER}: {error}") from None
-    _read_into(model, folder)
+    types = _read_into(model, folder)
+    if dtype is None:
+        dtype = own if types == {own} else torch.float32
     model.vocabulary |= read_vocabulary(folder)
     for parameter in model.parameters():  # (and no buffer: what is in 4 bits stays as it is)
-        parameter.data = parameter.data.to(dtype or own)
+        parameter.data = parameter.data.to(dtype)
     return placed(model, device, folder)
 
 
@@ -181,7 +187,8 @@ def tensors_of(model: GPT) -> dict[str, Tensor]:
 # ---- reading --------------------------------------------------------------------------------
 
 
-def _read_into(model: GPT, folder: Path) -> None:
+def _read_into(model: GPT, folder: Path) -> set[torch.dtype]:
+    """Fill the adapter's tensors from the folder; the types that they lie there in."""
     path = folder / TENSORS
     if not path.is_file():
         if (folder / PICKLE).is_file():
@@ -198,6 +205,7 @@ def _read_into(model: GPT, folder: Path) -> None:
         with torch.no_grad():
             for name, theirs in source.items():
                 into[name].copy_(read_tensor(stored, theirs, torch.float32))
+        return set(stored.dtypes.values())
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read: {error}") from error
 

@@ -40,8 +40,11 @@ def base_of(run_folder: Path) -> str | None:
     return settings.model if home is None else str(home / given)
 
 
-def test_records(run_folder: Path) -> list[Record]:
-    """The records that the run has kept for the test, and not seen: of the data as it was then."""
+def test_records(run_folder: Path, base: str | Path | None = None) -> list[Record]:
+    """The records that the run has kept for the test, and not seen: of the data as it was then.
+
+    base: where the model is now that the run's adapter is for, if it was moved.
+    """
     settings = _settings_of(run_folder)
     if settings.objective != "instruct":
         raise AnsweringError(f"{run_folder}: was tuned on plain text: give --data to ask it")
@@ -55,7 +58,8 @@ def test_records(run_folder: Path) -> list[Record]:
                 "the run was trained, or give --data FILE"
             )
     model = find_model(run_folder)
-    base = base_of(run_folder) if settings.lora_rank else None
+    if base is None and settings.lora_rank:
+        base = base_of(run_folder)
     tokenizer = Tokenizer.from_folder(model)
     settings = replace(settings, data=there)
     data = load_data(settings, tokenizer, template_of(model), config_of(model, base))

@@ -224,12 +224,17 @@ def n_trained(model: GPT) -> int:
 
 
 def savings(model: GPT) -> str:
-    """In a line, what of the model is trained, and how much memory AdamW's moments take."""
+    """In a line, what of the model is trained, and what memory that saves against full tuning."""
     whole, trained = model.config.n_params(), n_trained(model)
-    return (
+    line = (
         f"trains {trained:,} of {whole + trained:,} parameters ({trained / (whole + trained):.1%}):"
-        f" AdamW's moments take {_megabytes(8 * trained)} and not {_megabytes(8 * whole)}"
+        f" gradients and AdamW's moments take {_megabytes(12 * trained)} and not "
+        f"{_megabytes(12 * whole)}"
     )
+    if any(isinstance(layer.base, NF4Projection) for layer in lora_layers(model).values()):
+        took = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+        line += f", the weights {_megabytes(took)} and not {_megabytes(4 * whole)}"
+    return line
 
 
 def _megabytes(n_bytes: int) -> str:

@@ -184,12 +184,14 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_total):
         gradients, head = ctx.gradients, ctx.head
+        if gradients is None:
+            raise RuntimeError("chunked_loss: its gradients were used up by the first way back")
         d_hidden, d_head = gradients.hidden, gradients.head
         if gradients.wants_head and d_head is None:  # no row at all
             d_head = torch.zeros_like(head, dtype=torch.float32)
         # In place, for the head's is the largest tensor of all. A second way back would scale
         # twice: there is none.
-        del ctx.gradients
+        ctx.gradients = None
         if d_hidden is not None:
             d_hidden = d_hidden.mul_(d_total.to(d_hidden.dtype))
         if d_head is not None:

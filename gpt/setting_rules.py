@@ -42,14 +42,25 @@ def check(settings: TrainSettings, given: Iterable[str] = ()) -> None:
         raise SettingsError(
             f"--quantize {settings.quantize} needs --lora-rank: rounded weights cannot be trained"
         )
-    if settings.shared_preamble == "always" and (
-        settings.dropout or settings.lora_dropout or settings.packed
-    ):
-        other = "--packed" if settings.packed else "dropout"
-        raise SettingsError(f"--shared-preamble always: rows with {other} have nothing to share")
+    if settings.shared_preamble == "always" and (why := _nothing_to_share(settings)):
+        raise SettingsError(f"--shared-preamble always: {why}")
     for name, why in unread.items():
         if name in given:
             raise SettingsError(f"{flag(name)} would be ignored: {why}")
+
+
+def _nothing_to_share(settings: TrainSettings) -> str | None:
+    if settings.dropout or settings.lora_dropout:
+        return "rows with dropout have nothing to share"
+    if settings.packed:
+        return "rows with --packed have nothing to share"
+    if settings.objective == "pretrain":
+        return "plain text has no preamble"
+    if settings.prompt_loss_weight:
+        return "with --prompt-loss-weight every row's own preamble is in the loss"
+    if 1 in (settings.batch_size, settings.micro_batch_size):
+        return "one row at a time has nobody to share with"
+    return None
 
 
 def check_each(settings: TrainSettings) -> None:

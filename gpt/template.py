@@ -53,6 +53,8 @@ from gpt.tokenizer import END as END_TEXT
 from gpt.tokenizer import Tokenizer, learn_merges, tiny_vocabulary
 from gpt.vocabulary import GPT2_SETTINGS
 
+NAME = "template.json"  # in a model's folder
+
 
 class TemplateError(UserError):
     """A template that cannot be right, or records that it cannot make examples of."""
@@ -147,7 +149,7 @@ class Template:
         `template.json` is for us. The chat template in the tokenizer's settings is for
         transformers, and all that builds on it; in a file of its own, another would win over it.
         """
-        files = vocabulary | {"template.json": _json(self.to_dict())}
+        files = vocabulary | {NAME: _json(self.to_dict())}
         files.pop("chat_template.jinja", None)
         if vocabulary:
             given = vocabulary.get("tokenizer_config.json")
@@ -157,12 +159,12 @@ class Template:
         return files
 
     def save(self, folder: str | Path) -> None:
-        (Path(folder) / "template.json").write_bytes(_json(self.to_dict()))
+        (Path(folder) / NAME).write_bytes(_json(self.to_dict()))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Template | None":
         """The template that a model was tuned with; None where its folder has none."""
-        path = Path(folder) / "template.json"
+        path = Path(folder) / NAME
         return cls.from_file(path) if path.exists() else None
 
     # To ids.

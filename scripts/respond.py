@@ -37,7 +37,7 @@ def main() -> None:
         fields = parse_fields(args.fields) if args.fields else None
         records = load_records(args.data, fields, args.skip_bad, need_answers=False)
     else:
-        records = answering.test_records(folder)
+        records = answering.test_records(folder, args.model if args.adapter else None)
     base = args.base
     if base is None and args.adapter:
         base = args.model

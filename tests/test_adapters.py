@@ -28,7 +28,7 @@ from gpt.lora import LoraConfig, LoraProjection, lora_layers, lora_of
 from gpt.model import GPT, Projection
 from gpt.quantize import NF4Projection
 from gpt.template import BUILT_IN
-from gpt.tensor_files import WeightsError
+from gpt.tensor_files import WeightsError, open_safetensors
 from gpt.tokenizer import learn_merges, tiny_vocabulary
 from gpt.weights import load_model, save_model
 from tests.runs import run_script
@@ -133,6 +133,16 @@ def test_half_precision_halves_the_adapter_too_and_answers_much_the_same(base, s
     ours, theirs = model.h[0].mlp.c_fc.base, half.h[0].mlp.c_fc.base
     assert torch.equal(ours.dequantised(), theirs.dequantised())  # its scales are as exact
     torch.testing.assert_close(half(IDS).float(), model(IDS), rtol=0.1, atol=0.5)
+
+
+def test_an_adapter_is_not_rounded_because_its_base_is_in_half_precision(base, saved, tmp_path):
+    half = tmp_path / "half"
+    save_model(load_model(base).to(torch.float16), half)
+    save_adapter(adapter_on(half), tmp_path / "on_half")
+    adapted = load_model(tmp_path / "on_half")
+    assert {p.dtype for p in adapted.parameters()} == {torch.float32}
+    learnt = open_safetensors(tmp_path / "on_half" / "adapter_model.safetensors").read(A)
+    assert torch.equal(adapted.h[0].attn.c_attn.lora_A, learnt)
 
 
 def test_vocabulary_and_template_are_the_adapter_s_and_the_rest_the_base_s(tmp_path):
@@ -286,6 +296,14 @@ def test_half_an_adapter_is_refused_whichever_half(saved):
     tensors.unlink()
     assert "half an adapter" in refusal(lambda: load_model(saved))
     tensors.write_bytes(whole)
+    base = (saved / "adapter_base.json").read_bytes()
+    (saved / "adapter_base.json").unlink()
+    load_model(saved)  # as PEFT's own, which know no fingerprint
+    (saved / "template.json").write_text("{}", encoding="utf-8")  # but this one is ours
+    assert "half an adapter" in refusal(lambda: load_model(saved))
+    (saved / "adapter_base.json").write_bytes(base)
+    (saved / "template.json").unlink()
+    load_model(saved)
     (saved / "adapter_config.json").unlink()
     assert "no model" in refusal(lambda: load_model(saved))
 
@@ -308,7 +326,7 @@ def test_a_pickle_is_refused_unrun(saved, tmp_path):
     [
         ("peft_type", "IA3"), ("peft_type", None), ("use_dora", True), ("bias", "all"),
         ("modules_to_save", ["lm_head"]), ("rank_pattern", {"c_attn": 8}),
-        ("alpha_pattern", {"c_attn": 8}), ("layers_to_transform", [0]),
+        ("alpha_pattern", {"c_attn": 8}), ("layers_to_transform", [0]), ("layers_to_transform", 0),
         ("layer_replication", [[0]]), ("target_modules", None),
         ("trainable_token_indices", [1]), ("target_parameters", ["x"]), ("lora_bias", True),
         ("exclude_modules", ["c_proj"]), ("init_lora_weights", "pissa"), ("use_qalora", True),

@@ -326,9 +326,14 @@ def test_what_is_saved_is_said_in_a_line():
         model = GPT(GPTConfig())
     add_lora(model, LoraConfig(16))
     assert savings(model) == (
-        "trains 2,359,296 of 126,799,104 parameters (1.9%): AdamW's moments take 19 MB and not "
-        "996 MB"
+        "trains 2,359,296 of 126,799,104 parameters (1.9%): gradients and AdamW's moments take "
+        "28 MB and not 1,493 MB"
     )
+    with torch.device("meta"):
+        model = GPT(GPTConfig())
+    quantize_model(model)
+    add_lora(model, LoraConfig(16))
+    assert savings(model).endswith("1,493 MB, the weights 211 MB and not 498 MB")
 
 
 # ---- against PEFT ---------------------------------------------------------------------------

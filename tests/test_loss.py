@@ -43,6 +43,14 @@ def test_loss_and_gradients_are_those_of_the_plain_form(prompt_loss_weight, dtyp
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_a_second_way_back_is_refused_and_not_scaled_twice():
+    hidden, head = torch.randn(5, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    loss = chunked_loss(hidden, head, torch.arange(5), torch.ones(5))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="used up"):
+        loss.backward()
+
+
 def test_a_chunk_of_any_size_gives_the_same():
     torch.manual_seed(0)
     weights = torch.rand(13)

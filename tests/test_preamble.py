@@ -134,7 +134,17 @@ def test_compiled_it_is_the_same_loss():
         )
 
 
-@pytest.mark.parametrize("other", [{"dropout": 0.1}, {"lora_dropout": 0.1}, {"packed": True}])
-def test_sharing_by_force_is_refused_where_rows_have_nothing_to_share(other):
-    with pytest.raises(SettingsError, match="nothing to share"):
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"dropout": 0.1}, "nothing to share"),
+        ({"lora_rank": 4, "lora_dropout": 0.1}, "nothing to share"),
+        ({"packed": True}, "nothing to share"),
+        ({"prompt_loss_weight": 0.1}, "in the loss"),
+        ({"micro_batch_size": 1}, "one row"),
+        ({"objective": "pretrain"}, "no preamble"),
+    ],
+)
+def test_sharing_by_force_is_refused_where_rows_have_nothing_to_share(other, why):
+    with pytest.raises(SettingsError, match=why):
         check(TrainSettings(shared_preamble="always", **other))
