@@ -54,11 +54,18 @@ _PROMPTS = ("special_tokens_map.json", "chat_template.jinja", "template.json")  
 _SMALL_FILES = (*_SETTINGS, *_VOCABULARY, *_PROMPTS)
 _OPENAI_FILES = re.compile(r"hparams\.json|encoder\.json|vocab\.bpe|checkpoint|model\.ckpt\..*")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # first wins
+# An adapter (adapters.py) has no config.json; of the small files it may have any, or none.
+_ADAPTER = ("adapter_config.json", "adapter_base.json")
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _OTHER_DISK = "make room where {} is, or set HF_HOME to a folder on a larger disk"
 
 
 def model_files(folder: Path) -> list[str]:
     """The names of a model's files in its folder: the small ones there, and one set of weights."""
+    if (folder / _ADAPTER[0]).is_file():
+        weights = [name for name in _ADAPTER_WEIGHTS if (folder / name).is_file()]
+        small = [name for name in (*_ADAPTER, *_SMALL_FILES[1:]) if (folder / name).is_file()]
+        return [*small, *weights[:1]]
     if not (folder / "config.json").is_file():  # OpenAI's own
         return sorted(path.name for path in folder.iterdir() if _OPENAI_FILES.fullmatch(path.name))
     names = [name for name in _SMALL_FILES if (folder / name).is_file()]
@@ -76,11 +83,15 @@ def cached(source: Source) -> Path | None:
     """The model's folder in huggingface_hub's cache, if every file that it needs is there."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(source.repo, "config.json", revision=source.revision)
-    if not isinstance(config, str):
+    marks = ("config.json", _ADAPTER[0])
+    found = (try_to_load_from_cache(source.repo, m, revision=source.revision) for m in marks)
+    config = next((path for path in found if isinstance(path, str)), None)
+    if config is None:
         return None
     folder = Path(config).parent
     names = model_files(folder)
+    if _ADAPTER[0] in names:
+        return folder if names[-1] in _ADAPTER_WEIGHTS else None
     has_weights = any(name in _WEIGHTS for name in names)
     is_whole = has_weights and all((folder / name).is_file() for name in names)
     return folder if is_whole and _have_vocabulary(names) else None
@@ -153,6 +164,8 @@ def download(source: Source) -> Path:
     """Fetch what is missing: the weights last, and only if everything else will do."""
     offer = _ask(source, "config.json")
     if offer is None:
+        if offer := _ask(source, _ADAPTER[0]):
+            return _download_adapter(source, offer)
         raise DownloadError(f"{source.name}: has no config.json, so it is not a GPT-2 to load")
     config = _fetch(source, "config.json", offer[1])
     folder = config.parent
@@ -178,10 +191,29 @@ def download(source: Source) -> Path:
         offers |= {name: _ask(source, name) for name in _shards(_fetch(source, weights, offer[1]))}
     if absent := [name for name, offer in offers.items() if offer is None]:
         raise DownloadError(f"{source.name}: has no {absent[0]}, though {weights} lists it")
+    _fetch_all(source, folder, offers)
+    return folder
+
+
+def _download_adapter(source: Source, offer: tuple[int, str]) -> Path:
+    """What it corrects is another model, which is found by its name when the adapter is loaded."""
+    folder = _fetch(source, _ADAPTER[0], offer[1]).parent
+    source = replace(source, revision=folder.name)
+    wanted = (*_ADAPTER[1:], *_SMALL_FILES[1:])
+    offers = {name: offer for name in wanted if (offer := _ask(source, name))}
+    for weights in _ADAPTER_WEIGHTS:
+        if offer := _ask(source, weights):
+            break
+    else:
+        raise DownloadError(f"{source.name}: half an adapter: has no {_ADAPTER_WEIGHTS[0]}")
+    _fetch_all(source, folder, offers | {weights: offer})
+    return folder
+
+
+def _fetch_all(source: Source, folder: Path, offers: dict[str, tuple[int, str]]) -> None:
     _require_space(source, folder, offers)
     for name, (_, etag) in offers.items():
         _fetch(source, name, etag)
-    return folder
 
 
 def _ask(source: Source, name: str) -> tuple[int, str] | None:

@@ -138,6 +138,24 @@ def test_sharded_weights_and_a_bin_file_arrive(hub, cache):
     assert contents(find_model("someone/old")) == small | {"pytorch_model.bin": b"pickled"}
 
 
+def test_an_adapter_arrives_with_what_it_has_of_its_own_and_no_base(hub, cache):
+    ours = {
+        "adapter_config.json": b"{}", "adapter_base.json": b"{}", "template.json": b"{}",
+        "vocab.json": b"{}", "merges.txt": b"", "adapter_model.safetensors": b"numbers",
+    }  # fmt: skip
+    theirs = {"adapter_config.json": b"{}", "adapter_model.bin": b"pickled"}
+    for name, files in (("someone/ours", ours), ("someone/theirs", theirs)):
+        hub.add(name, files | NOT_OURS)
+        folder = find_model(name)
+        assert contents(folder) == files
+        assert set(model_files(folder)) == set(files)
+    n_requests = len(hub.requests)
+    find_model("someone/ours")
+    assert len(hub.requests) == n_requests
+    hub.add("someone/half", {"adapter_config.json": b"{}"})
+    assert "half an adapter" in error_of("someone/half")
+
+
 def test_a_missing_shard_is_told(hub, cache):
     index = json.dumps({"weight_map": {"a": "gone.safetensors"}}).encode()
     small = {name: body for name, body in MODEL.items() if name != WEIGHTS}
