@@ -38,7 +38,8 @@ $(RUNS): requirements.txt constraints.txt
 OUT ?= checkpoints/mini-instructions
 
 train: $(RUNS)
-	.venv/bin/python scripts/train.py --out $(OUT) --overwrite $(ARGS)
+	.venv/bin/python scripts/train.py --out $(OUT) \
+		$(if $(findstring --resume,$(ARGS)),,--overwrite) $(ARGS)
 
 chat: $(RUNS)
 	@test -d $(OUT)/best || { echo "error: $(OUT): nothing tuned there yet: make train" >&2; exit 2; }

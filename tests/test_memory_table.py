@@ -103,7 +103,7 @@ def test_checkpointing_and_each_further_method_take_less():
 
 
 @pytest.mark.parametrize(("rank", "below"), [(16, 0.02), (8, 0.01), (4, 0.005)])
-def test_lora_has_a_hundredth_of_the_optimizers_state(rank, below):
+def test_lora_has_a_small_share_of_the_optimizers_state(rank, below):
     for size in SIZES:
         model = model_for(PUBLISHED[size], "lora", rank)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
