@@ -135,10 +135,3 @@ def comparison(
         _, low, high = unanimous((float(value) / most + 1) / 2, n)
         found = Score(float(value), (2 * low - 1) * most, (2 * high - 1) * most)
     return Comparison(*found, ahead, n)
-
-
-def compare_means(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Comparison:
-    """Is a better than b? Both hold a score for each question, in the same order."""
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    means = resampled_sums(differences[:, None], seed=seed)[:, 0] / len(differences)
-    return comparison(differences.mean(), means, len(differences))

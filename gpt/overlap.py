@@ -138,16 +138,6 @@ def bleu(counts: np.ndarray, whole_corpus: bool = True) -> np.ndarray:
     return np.where(is_defined, score, 0.0)
 
 
-def sentence_bleu(reference: str, answer: str) -> float:
-    return float(bleu(bleu_counts(reference, answer), whole_corpus=False))
-
-
-def corpus_bleu(references: Sequence[str], answers: Sequence[str]) -> float:
-    pairs = zip(references, answers, strict=True)
-    counts = [bleu_counts(reference, answer) for reference, answer in pairs]
-    return float(bleu(np.sum(counts, axis=0))) if counts else 0.0
-
-
 def _runs(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
 

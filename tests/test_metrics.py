@@ -12,8 +12,8 @@ from gpt.answers import AnswersError, alpaca_outputs, beside, read_answers
 from gpt.bootstrap import mean_score
 from gpt.flags import FLAGS, ends_in_a_loop, flags_of, repeats_itself
 from gpt.metrics import as_text, compare_runs, comparison_as_text, score
-from gpt.overlap import corpus_bleu
 from gpt.scores import MEANS, SCORES, score_answer
+from tests.metric_forms import corpus_bleu
 
 
 def row(i=0, **more):

@@ -8,13 +8,13 @@ import pytest
 
 from gpt.bootstrap import (
     N_RESAMPLES,
-    compare_means,
     interval,
     mean_score,
     mean_scores,
     resampled_sums,
     unanimous,
 )
+from tests.metric_forms import compare_means
 
 
 def rng(seed=0):
