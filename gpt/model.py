@@ -76,8 +76,8 @@ class KVCache:
 class Table(nn.Embedding):
     """A row of numbers for each token, or each place.
 
-    On `meta` it has shapes and no numbers, so there is nothing to draw at random; torch would import
-    its compiler there, nearly two seconds of it, to draw them all the same.
+    On `meta` it has a shape and no numbers. There is nothing to draw at random, and torch would
+    import its compiler, nearly two seconds of it, to draw it all the same.
     """
 
     def reset_parameters(self) -> None:
