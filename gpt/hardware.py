@@ -20,6 +20,7 @@ import platform
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,11 @@ from gpt.errors import UserError
 _DEVICES = "there are auto, cpu, cuda, cuda:1 and mps"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _KEEP = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
+_CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own: version 2, and version 1
+_OF_A_CONTAINER = (
+    (_CGROUP / "memory.max", _CGROUP / "memory.current"),
+    (_CGROUP / "memory/memory.limit_in_bytes", _CGROUP / "memory/memory.usage_in_bytes"),
+)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -154,6 +160,30 @@ def peak_memory(device: torch.device) -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take on a CPU; None where nobody says (only Linux does).
+
+    What the machine has left, or what a container's limit or `ulimit -v` leave of it.
+    """
+    try:
+        told = _in_kilobytes(Path("/proc/meminfo"), "MemAvailable")
+        mine = _in_kilobytes(Path("/proc/self/status"), "VmSize")
+    except (OSError, ValueError, IndexError):
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    left = [told] if limit == resource.RLIM_INFINITY else [told, limit - mine]
+    for most, used in _OF_A_CONTAINER:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+            left.append(int(most.read_text("utf-8")) - int(used.read_text("utf-8")))
+    return max(0, min(left))
+
+
+def _in_kilobytes(file: Path, name: str) -> int:
+    return int(file.read_text("utf-8").split(f"{name}:")[1].split()[0]) * 1024
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -73,6 +73,18 @@ class KVCache:
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]  # (B, nh, S, hs)
 
 
+class Table(nn.Embedding):
+    """A row of numbers for each token, or each place.
+
+    On `meta` it has a shape and no numbers. There is nothing to draw at random, and torch would
+    import its compiler, nearly two seconds of it, to draw it all the same.
+    """
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Projection(nn.Module):
     """x @ weight + bias: a linear layer whose weight is stored [in, out], as GPT-2 stores it.
 
@@ -178,8 +190,8 @@ class GPT(nn.Module):
         self.config = config
         self.vocabulary = {}
         self.recompute = False  # activation checkpointing: see `hidden`
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
+        self.wte = Table(config.vocab_size, config.n_embd)
+        self.wpe = Table(config.n_ctx, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)

@@ -3,7 +3,8 @@
     Run ─> the longest micro-batch, there and back ─> the widest validation batch ─> train
 
 A run that dies of memory does so at its largest batch, which a shuffled order may bring after an
-hour. So that batch comes first here, beside as much memory as AdamW will take at its first step.
+hour. So that batch comes first here, beside as much memory as AdamW will take at its first step
+(not on a CPU with far more memory than a step can take: that much, counting tells).
 A save is tried as well; where a run follows, that is the save of its step 0.
 
 On an accelerator, one batch's loss and gradient are also computed on the CPU. A driver or a kernel
@@ -24,7 +25,7 @@ from gpt.checkpoint import rng_states, save_last, set_rng_states
 from gpt.errors import UserError
 from gpt.hardware import Precision
 from gpt.learner import Learner, validation_batches
-from gpt.memory import explained
+from gpt.memory import explained, plainly_fits
 from gpt.model import GPT
 from gpt.optimizer import clip
 from gpt.train import Run
@@ -45,12 +46,10 @@ class Sums(NamedTuple):
 def preflight(run: Run, say: Callable[[str], object]) -> None:
     """Raise a UserError where the run would fail later. It leaves no trace in what is trained."""
     learner, train = run.learner, run.data.train
-    at_once = learner.examples_at_once
-    longest = np.argsort(-train.lengths, kind="stable")[:at_once]
     rng = rng_states()
     try:
-        check_memory(learner, train.batch(longest), "training")
-        widest = validation_batches(run.data.validation, at_once)[0]
+        check_memory(learner, longest_batch(run), "training")
+        widest = validation_batches(run.data.validation, learner.examples_at_once)[0]
         check_memory(learner, run.data.validation.batch(widest), "validation")
         if learner.device.type != "cpu":
             shortest = train.batch(np.argsort(train.lengths, kind="stable")[:1])
@@ -59,6 +58,19 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
             say(f"one batch here and on the CPU: loss {here.loss:.4f} and {there.loss:.4f}")
     finally:
         set_rng_states(rng)
+
+
+def is_needed(run: Run) -> bool:
+    """On a CPU, whose sums nobody need check, only where memory may be short: it takes as long as
+    many a step.
+    """
+    asked = run.learner.settings.preflight
+    return asked or not plainly_fits(run.learner, longest_batch(run))
+
+
+def longest_batch(run: Run) -> Batch:
+    train = run.data.train
+    return train.batch(np.argsort(-train.lengths, kind="stable")[: run.learner.examples_at_once])
 
 
 def try_a_save(run: Run) -> int:

@@ -173,7 +173,7 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         run.metrics.append(told)
     count(state, told)  # all at once: whatever fails before it leaves the step untold
     run.track(told)
-    if "val_loss" in told:
+    if "val_loss" in told and state.step > 0:  # one point is no curve
         draw(run, progress.say, again_after=30.0)
     if state.step % settings.save_every == 0:
         save(run)

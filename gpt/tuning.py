@@ -21,7 +21,7 @@ from gpt.answers import NAME as RESPONSES
 from gpt.dataset import InstructionSet
 from gpt.errors import UserError, first_line
 from gpt.inspecting import Summary, as_text, batch_rows, title_of
-from gpt.preflight import preflight, try_a_save
+from gpt.preflight import is_needed, preflight, try_a_save
 from gpt.progress import Progress
 from gpt.responses import outcome
 from gpt.review import write_report
@@ -45,7 +45,8 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
         print(f"{run.n_steps:,} steps, {run.order.steps_per_epoch:,} an epoch, into {folder}\n")
         if isinstance(run.data.train, InstructionSet):
             print(first_batch(run), flush=True)
-        preflight(run, print)
+        if is_needed(run):
+            preflight(run, print)
         if run.settings.preflight:
             n_bytes = try_a_save(run)
             print(

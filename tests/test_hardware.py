@@ -254,3 +254,21 @@ print(sum(step() for _ in range(4)))
         for way in ("kept", "not kept")
     }  # fmt: skip
     assert n["kept"] < n["not kept"] / 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says")
+def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch, tmp_path):
+    import resource
+
+    free = hardware.free_memory()
+    assert 0 < free < 2**45
+    most, used = tmp_path / "memory.max", tmp_path / "memory.current"
+    monkeypatch.setattr(hardware, "_OF_A_CONTAINER", ((most, used),))
+    used.write_text("600000\n")
+    for limit, left in (("max\n", free), ("1000000\n", 400_000), ("500000\n", 0)):
+        most.write_text(limit)
+        assert hardware.free_memory() == pytest.approx(left, rel=0.5)
+    most.unlink()
+    size = int(Path("/proc/self/status").read_text().split("VmSize:")[1].split()[0]) * 1024
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (size + 10**6, -1))
+    assert hardware.free_memory() == pytest.approx(10**6, abs=10**5)

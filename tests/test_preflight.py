@@ -3,22 +3,26 @@
 import copy
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from gpt import memory
 from gpt import preflight as chapter
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision
 from gpt.learner import Learner
+from gpt.lora import LoraConfig, add_lora
 from gpt.memory import MemoryFault
 from gpt.options import parse, parser_of
 from gpt.preflight import (
     DeviceFault,
     Sums,
     check_memory,
+    is_needed,
     preflight,
     refuse_other_sums,
     sums_of,
@@ -290,6 +294,50 @@ def test_the_optimizer_s_memory_is_taken_while_the_batch_is_tried(monkeypatch):
     taken.clear()
     check_memory(run.learner, run.data.train.batch([0]), "training")
     assert sum(taken) < 2 * n_params
+
+
+# ---- where it need not be tried --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("free", "is_tried"), [(None, True), (0, True), (5 * 10**8, True), (10**12, False)]
+)
+def test_on_a_cpu_it_is_tried_only_where_memory_may_be_short(monkeypatch, free, is_tried):
+    monkeypatch.setattr(memory, "free_memory", lambda: free)
+    assert is_needed(make_run()) == is_tried
+    assert is_needed(make_run(preflight=True))
+    run = make_run()
+    monkeypatch.setattr(run.learner, "device", torch.device("mps"))
+    assert is_needed(run)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"dropout": 0.3}, {"shared_preamble": "always"}, {"lora_rank": 4, "lora_dropout": 0.1}],
+)
+def test_what_a_step_takes_is_below_what_is_counted(monkeypatch, settings):
+    monkeypatch.setattr(memory, "CHUNK_NUMBERS", 0)  # far more than a model as small as this
+    chosen = TrainSettings(**({"dropout": 0.0} | settings))
+    model = random_model(replace(TINY, n_embd=32))
+    if chosen.lora_rank:
+        add_lora(model, LoraConfig.of(chosen))
+    learner = Learner(model, chosen, CPU, FP32, 1e-3)
+    data = instruction_set([30] * 8)
+    data.examples.ids.reshape(8, -1)[:, :20] = 5
+    batch, kept = data.batch(range(8)), {}
+    ours = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in ours:
+            kept[storage.data_ptr()] = (storage.nbytes(), storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        learner.loss_of(batch)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    taken = sum(n for n, _ in kept.values()) + 4 * 3 * trained
+    assert taken <= memory.bytes_at_most(learner, batch) < 8 * taken
 
 
 # ---- an accelerator against the CPU --------------------------------------------------------
