@@ -38,8 +38,8 @@ def main() -> None:
         "--work", type=Path, default=ROOT / "checkpoints" / "making-mini", metavar="FOLDER",
         help="where corpus, vocabulary and run lie (default: checkpoints/making-mini)",
     )  # fmt: skip
-    add("--tokens", default="20M", metavar="N", help="about as much corpus (default: 20M)")
-    add("--steps", type=int, default=7800, metavar="N", help="of 2,048 tokens (default: 7,800)")
+    add("--tokens", default="30M", metavar="N", help="about as much corpus (default: 30M)")
+    add("--steps", type=int, default=14_000, metavar="N", help="of 2,048 tokens (default: 14,000)")
     add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps")
     args = parser.parse_args()
 
