@@ -155,13 +155,37 @@ def logits_of(hidden: Tensor, head: Tensor) -> Tensor:
     wide is slow there, and 104 rows by 50,257 are 1.6 times as fast.
     """
     N, V = len(hidden), len(head)
-    if N == 1 or head.device.type != "cpu" or not head.dtype == hidden.dtype == torch.float32:
+    if not _is_slow_at_once(hidden, head):
         return F.linear(hidden, head)
     logits = hidden.new_empty(N, V)
     for start in range(0, V, _HEAD_PART):
         part = slice(start, start + _HEAD_PART)
         torch.mm(hidden, head[part].T, out=logits[:, part])
     return logits
+
+
+def _is_slow_at_once(hidden: Tensor, head: Tensor) -> bool:
+    is_fp32 = head.dtype == hidden.dtype == torch.float32
+    return is_fp32 and head.device.type == "cpu" and len(hidden) > 1
+
+
+def most_likely(hidden: Tensor, head: Tensor) -> Tensor:
+    """(N): where the highest of each row's logits stands; -1 where that is no number.
+
+    Of logits in parts only the highest of each part is kept: what is not written to memory needs
+    not be read again.
+    """
+    size = _HEAD_PART if _is_slow_at_once(hidden, head) else len(head)
+    highest, places = [], []
+    for start in range(0, len(head), size):
+        logits = F.linear(hidden, head[start : start + size])  # (N, part)
+        places.append(logits.argmax(1, keepdim=True))
+        highest.append(logits.gather(1, places[-1]))
+        places[-1] += start
+    in_parts = torch.cat(highest, 1)  # (N, parts)
+    part = in_parts.argmax(1, keepdim=True)
+    place = torch.cat(places, 1).gather(1, part)
+    return torch.where(in_parts.gather(1, part).isfinite(), place, -1)[:, 0]
 
 
 def surprise(hidden: Tensor, head: Tensor, targets: Tensor) -> list[float]:
