@@ -33,7 +33,7 @@ from gpt.loss import logits_of, most_likely, surprise
 from gpt.model import GPT
 from gpt.rows import Ending, Generated, Row, checked_prompt, checked_stop, reference_that_fits
 from gpt.sampling import Draws, GenerateError, Sampling, check, choose, log_probability, penalised
-from gpt.slots import Slots
+from gpt.slots import Slots, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 
 _READ_AT_ONCE = {"cpu": 512}  # tokens of prompts in one pass: more no longer fit its caches
@@ -293,17 +293,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def rows_that_fit(model: GPT, max_len: int) -> int:
-    """How many rows at once: more are faster up to a point, and each takes memory for a cache."""
-    config, weight = model.config, model.wte.weight
-    of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
-    if weight.device.type == "cuda":
-        most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
-    else:
-        most, memory = 128, 2 * 2**30
-    return max(1, min(most, memory // of_a_row))
 
 
 def _knows_by_heart(ids: list[int], V: int) -> GPT:

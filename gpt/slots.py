@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from gpt.model import Mask
+from gpt.model import GPT, Mask
 
 _MULTIPLE = 8  # tokens: kernels like to look at whole lines of memory
 _GROUP = 32  # rows that look equally far: of 8 to 110, the fastest for 110 rows
@@ -110,3 +110,14 @@ class Slots:
         """Copy the first n tokens of slots over those of others."""
         for buffer in (*self._keys, *self._values):
             buffer[targets, :, :n] = buffer[sources, :, :n]
+
+
+def rows_that_fit(model: GPT, max_len: int) -> int:
+    """How many rows at once: more are faster up to a point, and each takes memory for a cache."""
+    config, weight = model.config, model.wte.weight
+    of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
+    if weight.device.type == "cuda":
+        most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
+    else:
+        most, memory = 128, 2 * 2**30
+    return max(1, min(most, memory // of_a_row))

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from gpt.config import PUBLISHED, GPTConfig
 from gpt.errors import UserError
-from gpt.generate import generate, rows_that_fit
+from gpt.generate import generate
 from gpt.likelihood import answer_nats
 from gpt.loss import _HEAD_PART, logits_of, most_likely
 from gpt.model import GPT
 from gpt.sampling import GenerateError
-from gpt.slots import Slots
+from gpt.slots import Slots, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 from tests.test_model import transformers_twin
 from tests.tiny import random_model
