@@ -41,6 +41,7 @@ from gpt.preamble import hidden_of_shared, places_of_shared
 
 _HEAD_PART = 1024  # entries of the vocabulary
 _TILE = 64  # of them, and of what a GPU multiplies at once
+_DEVICES_WITH_TILES = ("cuda",)
 CHUNK_NUMBERS = 2**25  # logits at once: 134 MB in fp32; smaller chunks gain no memory that counts
 
 
@@ -161,7 +162,7 @@ def _in_tiles(head: Tensor) -> Tensor:
     as fast. Only the loss ever sees these rows: none of them is in the model.
     """
     device = head.device.type
-    if device != "cuda":
+    if device not in _DEVICES_WITH_TILES:
         return head
     if torch.is_autocast_enabled(device):
         head = head.to(torch.get_autocast_dtype(device))
@@ -183,8 +184,9 @@ def logits_of(hidden: Tensor, head: Tensor) -> Tensor:
 
 
 def _is_slow_at_once(hidden: Tensor, head: Tensor) -> bool:
-    is_fp32 = head.dtype == hidden.dtype == torch.float32
-    return is_fp32 and head.device.type == "cpu" and len(hidden) > 1
+    if head.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    return head.dtype == hidden.dtype == torch.float32 and len(hidden) > 1
 
 
 def most_likely(hidden: Tensor, head: Tensor) -> Tensor:

@@ -63,24 +63,20 @@ def test_a_chunk_of_any_size_gives_the_same():
 def test_rows_that_fill_the_head_up_to_a_tile_change_nothing(monkeypatch, autocast):
     """As on a GPU, done here: neither the loss nor a gradient, and no shape that anybody sees."""
     targets, weights = torch.randint(29, (13,)), torch.rand(13)
-    results, tiles = [], []
-
-    def in_tiles(head):
-        tiles.append(head := torch.nn.functional.pad(head, (0, 0, 0, -len(head) % 64)))
-        return head
-
-    for fill in (False, True):
-        if fill:
-            monkeypatch.setattr(loss_chapter, "_in_tiles", in_tiles)
+    results = []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr(loss_chapter, "_DEVICES_WITH_TILES", devices)
         hidden = torch.linspace(-1, 1, 13 * 8).reshape(13, 8).requires_grad_()
         head = torch.linspace(1, -2, 29 * 8).reshape(29, 8).sin().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            tiled = loss_chapter._in_tiles(head)
             loss = chunked_loss(hidden, head, targets, weights, 5)
             with torch.no_grad():
                 looked = chunked_loss(hidden, head, targets, weights, 5)
         loss.backward()
         results.append((loss.detach(), looked, hidden.grad, head.grad))
-    assert [len(tile) for tile in tiles] == [64, 64]
+    assert tiled.shape == (64, 8)
+    assert tiled.dtype == (torch.bfloat16 if autocast else torch.float32)
     torch.testing.assert_close(*results)
 
 
