@@ -29,11 +29,11 @@ from torch import Tensor
 
 from gpt.cli import run
 from gpt.config import GPTConfig
-from gpt.loss import logits_of, surprise
+from gpt.loss import logits_of, most_likely, surprise
 from gpt.model import GPT
 from gpt.rows import Ending, Generated, Row, checked_prompt, checked_stop, reference_that_fits
 from gpt.sampling import Draws, GenerateError, Sampling, check, choose, log_probability, penalised
-from gpt.slots import Slots
+from gpt.slots import Slots, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 
 _READ_AT_ONCE = {"cpu": 512}  # tokens of prompts in one pass: more no longer fit its caches
@@ -165,7 +165,7 @@ class _Passes:
             hidden = self._write()
         else:
             hidden = self._read(first)
-        return self._add_tokens(first, logits_of(hidden, self.model.wte.weight).float())
+        return self._add_tokens(first, hidden)
 
     # ---- through the model ------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class _Passes:
         places = [len(row) - 1 for row in self.rows]
         new = self._tensor([[row.ids[-1] for row in self.rows], places])
         ids, positions = new[0, :, None], new[1, :, None]  # (B, 1)
-        mask = self.slots.write(new[1], max(places))
+        mask = self.slots.write(new[1], places)
         return self.model.hidden(ids, positions, mask, self.slots)[:, 0]
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:
@@ -226,29 +226,37 @@ class _Passes:
 
     # ---- the next tokens --------------------------------------------------------------------
 
-    def _add_tokens(self, first: int, logits: Tensor) -> list[tuple[Row, str | None]]:
-        rows, seen = self.rows[first:], None
-        spelled = self.ending.tokenizer  # a table may have more rows than there are tokens
-        scores = logits if spelled is None else logits[:, : spelled.n_vocab]
-        if self.sampling.repetition_penalty != 1:
-            seen = self._seen(first, logits.size(1))
-            penalty = self.sampling.repetition_penalty
-            scores = penalised(scores, seen[:, : scores.size(1)], penalty)
-        tokens = choose(scores, self.sampling, [row.draws for row in rows])
-        ids = tokens.tolist()
+    def _add_tokens(self, first: int, hidden: Tensor) -> list[tuple[Row, str | None]]:
+        rows = self.rows[first:]
+        ids = self._choose(rows, first, hidden).tolist()
         if -1 in ids:
             raise GenerateError(
                 f"prompt {rows[ids.index(-1)].number}: the model's scores are no numbers: its "
                 "weights are broken, or too large for this precision"
             )
+        told = [(row, row.add(id, self.ending)) for row, id in zip(rows, ids, strict=True)]
+        self._leave([slot for slot, (_, reason) in enumerate(told, first) if reason])
+        return told
+
+    def _choose(self, rows: list[Row], first: int, hidden: Tensor) -> Tensor:
+        """(B, C) -> the next token of each row, (B)."""
+        head, spelled = self.model.wte.weight, self.ending.tokenizer
+        n = len(head) if spelled is None else spelled.n_vocab  # there may be more rows than tokens
+        seen, penalty = None, self.sampling.repetition_penalty
+        if self.sampling.is_greedy and penalty == 1 and not self.ending.logprobs:
+            return most_likely(hidden, head[:n])
+        logits = logits_of(hidden, head).float()
+        scores = logits[:, :n]
+        if penalty != 1:
+            seen = self._seen(first, len(head))
+            scores = penalised(scores, seen[:, :n], penalty)
+        tokens = choose(scores, self.sampling, [row.draws for row in rows])
         if seen is not None:
             seen[torch.arange(len(rows), device=self.device), tokens] = True
         if self.ending.logprobs:
             for row, logprob in zip(rows, log_probability(logits, tokens).tolist(), strict=True):
                 row.logprobs.append(logprob)
-        told = [(row, row.add(id, self.ending)) for row, id in zip(rows, ids, strict=True)]
-        self._leave([slot for slot, (_, reason) in enumerate(told, first) if reason])
-        return told
+        return tokens
 
     def _seen(self, first: int, V: int) -> Tensor:
         """(B, V): which tokens the rows from slot `first` on have."""
@@ -285,17 +293,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def rows_that_fit(model: GPT, max_len: int) -> int:
-    """How many rows at once: more are faster up to a point, and each takes memory for a cache."""
-    config, weight = model.config, model.wte.weight
-    of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
-    if weight.device.type == "cuda":
-        most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
-    else:
-        most, memory = 128, 2 * 2**30
-    return max(1, min(most, memory // of_a_row))
 
 
 def _knows_by_heart(ids: list[int], V: int) -> GPT:

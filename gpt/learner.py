@@ -22,10 +22,10 @@ from gpt.dataset import Batches
 from gpt.errors import UserError
 from gpt.hardware import Precision, peak_memory
 from gpt.loss import summed_loss, supervised_rows
-from gpt.model import GPT
+from gpt.model import GPT, Mask
 from gpt.optimizer import clip, make_optimizer
 from gpt.ordering import micro_batches
-from gpt.packing import document_mask
+from gpt.packing import attend_within, cu_seqlens, document_mask, varlen_kernel
 from gpt.preamble import n_shared, worth_sharing
 from gpt.settings import TrainSettings
 
@@ -59,21 +59,36 @@ class Learner:
         self.optimizer = make_optimizer(model, settings, lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
         self.find_shared = how_to_share(settings, device)
+        may_use_it = device.type == "cuda" and precision.name == "bf16" and not settings.dropout
+        self.varlen = varlen_kernel() if settings.packed and may_use_it else None
         self.model.train()
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The summed loss of a batch that lies on the CPU, as the place and precision have it."""
         picked = supervised_rows(batch)  # here, and not on a GPU that would have to be waited for
         shared = self.find_shared(batch)
+        mask = self._within_documents(batch)
         batch, picked = self._moved(batch), self._moved(picked)
-        mask = None if batch.documents is None else document_mask(batch.documents)
         with self.precision.autocast(self.device):
             return summed_loss(self.model, batch, mask, picked, self.hidden, shared)
 
+    def _within_documents(self, batch: Batch) -> Mask:
+        """How the texts of packed rows attend to themselves alone."""
+        if batch.documents is None:
+            return None
+        if self.varlen is None:
+            return document_mask(self._to_device(batch.documents))
+        longest = batch.documents.size(1)  # the same from step to step, mostly
+        bounds = self._to_device(cu_seqlens(batch.documents, longest))
+        return attend_within(self.varlen, bounds, longest)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":  # which fetches by itself only what the system cannot move
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
     def _moved(self, tensors: NamedTuple) -> NamedTuple:
-        return type(tensors)(
-            *(None if t is None else t.to(self.device, non_blocking=True) for t in tensors)
-        )
+        return type(tensors)(*(None if t is None else self._to_device(t) for t in tensors))
 
     def learn(self, batches: Sequence[Batch], lr: float) -> Learned:
         """One optimizer step from all of the batches together."""

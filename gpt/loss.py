@@ -25,6 +25,7 @@ Sources: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (
 memory logits take; the gradient of a softmax is in every textbook.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,8 @@ from gpt.model import GPT
 from gpt.preamble import hidden_of_shared, places_of_shared
 
 _HEAD_PART = 1024  # entries of the vocabulary
+_TILE = 64  # of them, and of what a GPU multiplies at once
+_DEVICES_WITH_TILES = ("cuda",)
 CHUNK_NUMBERS = 2**25  # logits at once: 134 MB in fp32; smaller chunks gain no memory that counts
 
 
@@ -114,14 +117,15 @@ class _Gradients:
     def __init__(self, hidden: Tensor, head: Tensor, wanted: Sequence[bool]) -> None:
         self.hidden = torch.empty_like(hidden) if wanted[0] else None
         self.head: Tensor | None = None
-        self.wants_head = wanted[1]
+        self.n_tokens, self.wants_head = len(head), wanted[1]
 
     def add(self, part: slice, d_logits: Tensor, hidden: Tensor, head: Tensor) -> None:
         if self.hidden is not None:
-            self.hidden[part] = d_logits @ head.to(d_logits.dtype)  # (chunk, C)
+            self.hidden[part] = d_logits.to(head.dtype) @ head  # (chunk, C)
         if not self.wants_head:
             return
         d_head = (d_logits.T @ hidden[part]).float()  # (V, C); fp32, where small terms are not lost
+        d_head = d_head[: self.n_tokens]
         self.head = d_head if self.head is None else self.head.add_(d_head)
 
 
@@ -134,10 +138,12 @@ def _in_chunks(
     gradients: _Gradients | None,
 ) -> Tensor:
     """The loss; and its gradients, where there is something to hold them."""
-    total = torch.zeros((), device=hidden.device)
+    total, V = torch.zeros((), device=hidden.device), len(head)
+    head = _in_tiles(head)
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
         logits = logits_of(hidden[part], head).float()  # (chunk, V)
+        logits[:, V:] = -math.inf  # of what is no token: as likely as nothing
         log_sum = logits.logsumexp(1)  # (chunk)
         of_target = logits.gather(1, targets[part, None]).squeeze(1)
         total += ((log_sum - of_target) * weights[part]).sum()
@@ -150,18 +156,56 @@ def _in_chunks(
     return total
 
 
+def _in_tiles(head: Tensor) -> Tensor:
+    """On a GPU, the head as its kernels like it: in autocast's type, converted once for all chunks,
+    and with rows of zeros up to a multiple of 64. 50,257 is odd, and 50,304 is several times
+    as fast. Only the loss ever sees these rows: none of them is in the model.
+    """
+    device = head.device.type
+    if device not in _DEVICES_WITH_TILES:
+        return head
+    if torch.is_autocast_enabled(device):
+        head = head.to(torch.get_autocast_dtype(device))
+    return F.pad(head, (0, 0, 0, -len(head) % _TILE))
+
+
 def logits_of(hidden: Tensor, head: Tensor) -> Tensor:
     """(N, C) and (V, C) -> (N, V), where no gradient is wanted. On a CPU in parts: one product so
     wide is slow there, and 104 rows by 50,257 are 1.6 times as fast.
     """
     N, V = len(hidden), len(head)
-    if N == 1 or head.device.type != "cpu" or not head.dtype == hidden.dtype == torch.float32:
+    if not _is_slow_at_once(hidden, head):
         return F.linear(hidden, head)
     logits = hidden.new_empty(N, V)
     for start in range(0, V, _HEAD_PART):
         part = slice(start, start + _HEAD_PART)
         torch.mm(hidden, head[part].T, out=logits[:, part])
     return logits
+
+
+def _is_slow_at_once(hidden: Tensor, head: Tensor) -> bool:
+    if head.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    return head.dtype == hidden.dtype == torch.float32 and len(hidden) > 1
+
+
+def most_likely(hidden: Tensor, head: Tensor) -> Tensor:
+    """(N): where the highest of each row's logits stands; -1 where that is no number.
+
+    Of logits in parts only the highest of each part is kept: what is not written to memory needs
+    not be read again.
+    """
+    size = _HEAD_PART if _is_slow_at_once(hidden, head) else len(head)
+    highest, places = [], []
+    for start in range(0, len(head), size):
+        logits = F.linear(hidden, head[start : start + size])  # (N, part)
+        places.append(logits.argmax(1, keepdim=True))
+        highest.append(logits.gather(1, places[-1]))
+        places[-1] += start
+    in_parts = torch.cat(highest, 1)  # (N, parts)
+    part = in_parts.argmax(1, keepdim=True)
+    place = torch.cat(places, 1).gather(1, part)
+    return torch.where(in_parts.gather(1, part).isfinite(), place, -1)[:, 0]
 
 
 def surprise(hidden: Tensor, head: Tensor, targets: Tensor) -> list[float]:

@@ -10,10 +10,16 @@ each row, wherever that stands. The rows at work always have the first slots, so
 at a slice of the buffers and copies nothing.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+from gpt.model import GPT, Mask
+
 _MULTIPLE = 8  # tokens: kernels like to look at whole lines of memory
+_GROUP = 32  # rows that look equally far: of 8 to 110, the fastest for 110 rows
+_FEW = 8  # rows for which one kernel, which looks at all there is, is as good
 
 
 class Slots:
@@ -27,20 +33,54 @@ class Slots:
         self.length = 0  # where new tokens begin; of rows that write, the furthest
         self._first = 0  # the slot of the first row that reads
         self._places: Tensor | None = None  # (B), where each row writes; None: they read
+        self._n_shared = 0  # tokens that all slots begin with
+        self._groups: list[tuple[slice, int, Tensor]] = []  # rows, how far they look, their mask
 
     def read(self, first: int, past: int) -> None:
         """In the next pass, slots from `first` on get several tokens each, behind `past`."""
         self._first, self.length, self._places = first, past, None
 
-    def write(self, places: Tensor, furthest: int) -> Tensor:
-        """In the next pass, each row gets one token at its place. Returns the mask, (B, 1, 1, S):
-        each sees all up to that token.
+    def write(self, places: Tensor, numbers: list[int]) -> Mask:
+        """In the next pass, each row gets one token at its place; `numbers` are the places, too.
+        Returns the mask, (B, 1, 1, S), or a way to attend: each row sees all up to that token.
         """
-        self.length, self._places = furthest, places
+        self.length, self._places = max(numbers), places
         self._rows = torch.arange(len(places), device=places.device)
-        self._n_seen = min(-(-(furthest + 1) // _MULTIPLE) * _MULTIPLE, self.max_len)  # S
+        self._n_seen = self._whole_lines(self.length + 1)  # S
         there = torch.arange(self._n_seen, device=places.device)
-        return (there <= places[:, None])[:, None, None, :]
+        mask = (there <= places[:, None])[:, None, None, :]
+        keys = self._keys[0]
+        if (keys.device.type, keys.dtype) != ("cpu", torch.float32) or len(numbers) < _FEW:
+            return mask
+        hidden = torch.zeros(mask[:, 0].shape).masked_fill_(~mask[:, 0], -math.inf)  # (B, 1, S)
+        self._groups = []
+        for start in range(0, len(numbers), _GROUP):
+            rows = slice(start, start + _GROUP)
+            stop = self._whole_lines(max(numbers[rows]) + 1)
+            self._groups.append((rows, stop, hidden[rows, :, self._n_shared : stop]))
+        return self._attend
+
+    def _whole_lines(self, n: int) -> int:
+        return min(-(-n // _MULTIPLE) * _MULTIPLE, self.max_len)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs).
+
+        One softmax over scores from two places: of the shared tokens, for all rows in one product,
+        and of each row's own.
+        """
+        n = self._n_shared
+        q = q / math.sqrt(q.size(-1))
+        by_head = q[:, :, 0].transpose(0, 1)  # (nh, B, hs)
+        of_shared = (by_head @ k[0, :, :n].transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
+        y, to_shared = [], []
+        for rows, stop, hidden in self._groups:
+            of_own = (q[rows] @ k[rows, :, n:stop].transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
+            shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2)
+            to_shared.append(shares[:, :, :n])
+            y.append(shares[:, :, None, n:] @ v[rows, :, n:stop])  # (…, nh, 1, hs)
+        of_all = torch.cat(to_shared).transpose(0, 1) @ v[0, :, :n]  # (nh, B, hs)
+        return torch.cat(y) + of_all.transpose(0, 1)[:, :, None]
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put away the new keys and values of a block, (B, nh, T, hs); return all to look at."""
@@ -62,6 +102,7 @@ class Slots:
 
     def share(self, n: int) -> None:
         """Let every slot begin with the first n tokens of slot 0."""
+        self._n_shared = n
         for buffer in (*self._keys, *self._values):
             buffer[1:, :, :n] = buffer[:1, :, :n]
 
@@ -69,3 +110,14 @@ class Slots:
         """Copy the first n tokens of slots over those of others."""
         for buffer in (*self._keys, *self._values):
             buffer[targets, :, :n] = buffer[sources, :, :n]
+
+
+def rows_that_fit(model: GPT, max_len: int) -> int:
+    """How many rows at once: more are faster up to a point, and each takes memory for a cache."""
+    config, weight = model.config, model.wte.weight
+    of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
+    if weight.device.type == "cuda":
+        most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
+    else:
+        most, memory = 128, 2 * 2**30
+    return max(1, min(most, memory // of_a_row))

@@ -46,6 +46,8 @@ from gpt.train import Run
 from gpt.vocabulary import read_vocabulary
 from gpt.weights import is_adapter, load_model
 
+_WORTH_COMPILING = 124_439_808 * 8_000_000  # parameters x tokens: half a minute on an H100
+
 
 class StartError(UserError):
     """A run that cannot begin, or not go on, as it is asked to."""
@@ -231,6 +233,8 @@ def _assemble(
     if settings.tune_malloc and device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(settings.precision, features_of(device))
+    if device.type == "cuda" and precision.name != "fp32":
+        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in fp32
     say(f"device: {device} ({describe(device)}); {precision.name}: {precision.reason}")
     data = load_data(settings, tokenizer, template, model.config, given)
     for line in data.lines:
@@ -245,6 +249,11 @@ def _assemble(
     # (Rounded first: 1.1 x 50 is 55.000000000000007 to a computer.)
     of_epochs = math.ceil(round(settings.epochs * order.steps_per_epoch, 6))
     n_steps = settings.max_steps or of_epochs
+    n_tokens = n_steps * int(data.train.lengths.sum()) // order.steps_per_epoch
+    if not settings.compile and worth_compiling(device, model.config.n_params(), n_tokens):
+        say(
+            f"{n_tokens / 1e6:,.0f} million tokens lie ahead: --compile may well pay for its minute"
+        )
     validate_every = settings.validate_every or max(1, round(order.steps_per_epoch / 4))
     has_template = settings.objective == "instruct"
     settings = replace(
@@ -263,6 +272,13 @@ def _assemble(
         parameter.data = parameter.data.clone()
     learner = Learner(model.to(device), settings, device, precision, settings.lr, say)
     return Run(settings, folder, data, tokenizer, template, learner, order, n_steps, state)
+
+
+def worth_compiling(device: torch.device, n_params: int, n_tokens: int) -> bool:
+    """Whether a run on a GPU is so long that a minute of compiling comes back. (It is said and not
+    done: how much faster steps become was not measured here yet.)
+    """
+    return device.type == "cuda" and n_params * n_tokens >= _WORTH_COMPILING
 
 
 def facts_of(run: Run) -> dict[str, Any]:

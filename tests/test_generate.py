@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from gpt.config import PUBLISHED, GPTConfig
 from gpt.errors import UserError
-from gpt.generate import generate, rows_that_fit
+from gpt.generate import generate
 from gpt.likelihood import answer_nats
-from gpt.loss import _HEAD_PART, logits_of
+from gpt.loss import _HEAD_PART, logits_of, most_likely
 from gpt.model import GPT
 from gpt.sampling import GenerateError
-from gpt.slots import Slots
+from gpt.slots import Slots, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 from tests.test_model import transformers_twin
 from tests.tiny import random_model
@@ -322,6 +322,20 @@ def test_the_head_in_parts_is_the_head():
             few = hidden.bfloat16()
             assert torch.equal(logits_of(few, half.wte.weight), half.head(few))
         model.float()
+
+
+def test_the_most_likely_of_parts_is_the_most_likely():
+    generator = torch.Generator().manual_seed(0)
+    head = torch.randn(2 * _HEAD_PART + 19, 16, generator=generator)
+    hidden = torch.randn(7, 16, generator=generator)
+    hidden[1] = 1000 * head[-1]
+    for some in (hidden, hidden[:1]):
+        assert most_likely(some, head).tolist() == (some @ head.T).argmax(1).tolist()
+    head[[5, _HEAD_PART + 5, -1]] = 100 * head[3]
+    hidden[0] = head[3]
+    hidden[2, 3], hidden[4, 0] = torch.nan, torch.inf
+    found = most_likely(hidden, head).tolist()
+    assert (found[0], found[2], found[4]) == (5, -1, -1)  # of equals the first, as argmax has it
 
 
 # ---- references, read beside the prompts -----------------------------------------------------
@@ -667,7 +681,7 @@ def test_what_another_row_left_in_a_slot_is_never_seen():
     k, v = slots.extend(0, new, -new)
     assert torch.equal(k, new) and torch.equal(v, -new)
     places = torch.tensor([5, 2, 9])
-    mask = slots.write(places, furthest=9)
+    mask = slots.write(places, places.tolist())
     one = torch.randn(3, 2, 1, 4)
     k, v = slots.extend(0, one, -one)
     assert k.shape == (3, 2, 16, 4) and mask.shape == (3, 1, 1, 16)
@@ -676,6 +690,25 @@ def test_what_another_row_left_in_a_slot_is_never_seen():
         assert torch.equal(k[row, :, place], one[row, :, 0])
         assert torch.equal(v[row, :, place], -one[row, :, 0])
     assert torch.equal(k[1, :, :2], new[1, :, :2])
+
+
+@pytest.mark.parametrize("n_shared", [0, 4])
+@pytest.mark.parametrize("n_rows", [8, 33, 70])
+def test_rows_that_attend_in_groups_attend_to_the_same(n_rows, n_shared):
+    """What they share in one place, and each group as far as its longest: as one masked kernel."""
+    generator = torch.Generator().manual_seed(n_rows)
+    slots = Slots(n_layer=1, n_slots=n_rows, max_len=60)
+    slots.read(first=0, past=0)
+    slots.extend(0, *torch.randn(2, n_rows, 2, 60, 4, generator=generator))
+    slots.share(n_shared)
+    places = torch.randint(n_shared, 60, (n_rows,), generator=generator)
+    attend = slots.write(places, places.tolist())
+    assert callable(attend)
+    k, v = slots.extend(0, *torch.randn(2, n_rows, 2, 1, 4, generator=generator))
+    q = torch.randn(n_rows, 2, 1, 4, generator=generator)
+    mask = (torch.arange(k.size(2)) <= places[:, None])[:, None, None]
+    right = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(attend(q, k, v), right, rtol=1e-5, atol=1e-6)
 
 
 def test_as_many_rows_at_once_as_fit_the_memory(model):

@@ -88,7 +88,7 @@ def test_a_gradient_that_is_a_little_wrong_is_seen(work, losses_of_ours, monkeyp
 def test_mini_answers_the_same_tuned_with_all_levers_and_with_none():
     model, tokenizer, template = load_model(MINI), Tokenizer.from_folder(MINI), template_of(MINI)
     records = load_records([ROOT / "data" / "instructions.json"])
-    examples = encode_all(records[:: len(records) // 120], tokenizer, template, 256)
+    examples = encode_all(records[:: len(records) // 120], tokenizer, template, model.config.n_ctx)
     asked = records[7 :: len(records) // 8]  # others than those that it is tuned on
     prompts = [template.prompt_ids(tokenizer, record.turns[:-1]) for record in asked]
     work = Work(

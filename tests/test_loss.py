@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gpt import loss as loss_chapter
 from gpt.batching import IGNORE_INDEX, collate_weighted
 from gpt.loss import chunked_loss, plain_loss, summed_loss, supervised_rows
 from tests.tiny import TINY, random_model
@@ -64,6 +65,27 @@ def test_a_chunk_of_any_size_gives_the_same():
         results.append((loss.detach(), hidden.grad, head.grad))
     for result in results[1:]:
         torch.testing.assert_close(result, results[0])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_rows_that_fill_the_head_up_to_a_tile_change_nothing(monkeypatch, autocast):
+    """As on a GPU, done here: neither the loss nor a gradient, and no shape that anybody sees."""
+    targets, weights = torch.randint(29, (13,)), torch.rand(13)
+    results = []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr(loss_chapter, "_DEVICES_WITH_TILES", devices)
+        hidden = torch.linspace(-1, 1, 13 * 8).reshape(13, 8).requires_grad_()
+        head = torch.linspace(1, -2, 29 * 8).reshape(29, 8).sin().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            tiled = loss_chapter._in_tiles(head)
+            loss = chunked_loss(hidden, head, targets, weights, 5)
+            with torch.no_grad():
+                looked = chunked_loss(hidden, head, targets, weights, 5)
+        loss.backward()
+        results.append((loss.detach(), looked, hidden.grad, head.grad))
+    assert tiled.shape == (64, 8)
+    assert tiled.dtype == (torch.bfloat16 if autocast else torch.float32)
+    torch.testing.assert_close(*results)
 
 
 def test_only_what_needs_a_gradient_gets_one():

@@ -1,15 +1,20 @@
 """Packing changes no loss and no gradient: packed equals padded equals one by one."""
 
+import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt import packing
 from gpt.batching import collate_weighted
+from gpt.hardware import Precision
+from gpt.learner import Learner
 from gpt.packing import (
     RowOverflow,
     cu_seqlens,
@@ -18,6 +23,7 @@ from gpt.packing import (
     packed_padding_share,
     plan_rows,
 )
+from gpt.settings import TrainSettings
 from tests.test_batching import (
     EIGHT,
     WORKED,
@@ -27,6 +33,7 @@ from tests.test_batching import (
     some_examples,
     token_losses,
 )
+from tests.test_learner import instruction_set
 from tests.tiny import TINY, random_model
 
 ROW = 40  # tokens: longer than TINY's context of 32, which no example is
@@ -168,6 +175,48 @@ def test_attention_by_boundaries_equals_attention_by_mask():
             if batch.documents.flatten()[begin] >= 0:
                 text = batch.inputs.flatten()[begin:end].unsqueeze(0)
                 torch.testing.assert_close(by_mask[begin:end], model(text)[0], atol=1e-5, rtol=1e-5)
+
+
+def text_by_text(q, k, v, bounds_q, bounds_k, longest_q, longest_k):
+    """What torch's kernel for texts of all lengths computes, on any device."""
+    assert torch.equal(bounds_q, bounds_k) and longest_q == longest_k
+    assert bounds_q.dtype == torch.int32 and bounds_q.diff().max() <= longest_q
+    parts = [
+        F.scaled_dot_product_attention(*(t[a:b].transpose(0, 1) for t in (q, k, v)), is_causal=True)
+        for a, b in pairwise(bounds_q.tolist())
+    ]
+    return torch.cat(parts, 1).transpose(0, 1)  # (tokens, nh, hs)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_kernel_that_is_told_the_boundaries_trains_as_the_mask_does(recompute):
+    data = instruction_set(lengths=(5, 12, 7, 3, 9, 20, 6, 8), row_length=ROW)
+    results = []
+    for kernel in (None, text_by_text):
+        settings = TrainSettings(packed=True, activation_checkpointing=recompute)
+        model = random_model()
+        fp32 = Precision("fp32", "")
+        learner = Learner(model, settings, torch.device("cpu"), fp32, 1e-3)
+        assert learner.varlen is None  # there is one only on a GPU
+        learner.varlen = kernel
+        losses = [learner.learn([data.batch(range(8))], 1e-3) for _ in range(3)]
+        results.append((losses, learner.validate(data)))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+def test_torchs_kernel_is_asked_in_the_words_of_its_version(monkeypatch):
+    def of_old(q, k, v, a, b, c, d, is_causal=False, return_aux=None):
+        return is_causal
+
+    def of_today(q, k, v, a, b, c, d, *, return_aux=None, window_size=(-1, -1)):
+        return window_size
+
+    for kernel, told in ((of_old, True), (of_today, (-1, 0))):
+        module = SimpleNamespace(varlen_attn=kernel)
+        monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", module)
+        assert packing.varlen_kernel()(*range(7)) == told
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)  # before torch 2.10
+    assert packing.varlen_kernel() is None
 
 
 def test_boundaries_can_be_of_a_fixed_number():
