@@ -27,6 +27,7 @@ from gpt.learner import Learner, validation_batches
 from gpt.memory import explained
 from gpt.model import GPT
 from gpt.optimizer import clip
+from gpt.sharding import is_sharded
 from gpt.train import Run
 
 # How far an accelerator's loss and gradient norm may be from the CPU's, relatively.
@@ -52,7 +53,7 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
         check_memory(learner, train.batch(longest), "training")
         widest = validation_batches(run.data.validation, at_once)[0]
         check_memory(learner, run.data.validation.batch(widest), "validation")
-        if learner.device.type != "cpu":
+        if learner.device.type != "cpu" and not is_sharded(learner.model):
             shortest = train.batch(np.argsort(train.lengths, kind="stable")[:1])
             here, there = sums_of(learner, shortest), sums_on_cpu(learner, shortest)
             refuse_other_sums(here, there, learner.precision)
@@ -64,11 +65,13 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
 def try_a_save(run: Run) -> int:
     """Write a checkpoint and remove it again; the bytes that it took."""
     learner, folder = run.learner, run.folder / ".preflight"
+    ranks = learner.ranks
     try:
-        save_last(learner.model, learner.optimizer, learner.scaler, run.state, folder)
-        return sum(path.stat().st_size for path in folder.iterdir())
+        save_last(learner.model, learner.optimizer, learner.scaler, run.state, folder, ranks=ranks)
+        return sum(path.stat().st_size for path in folder.iterdir()) if ranks.is_first else 0
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if ranks.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_memory(learner: Learner, batch: Batch, what: str) -> None:

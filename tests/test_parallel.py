@@ -1,0 +1,147 @@
+"""Several processes take the steps that one would, whoever of them has what, and go on from each
+other's checkpoints.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gpt.adapters import tensors_of
+from gpt.checkpoint import CheckpointError, check_files, load_last
+from gpt.pieces import PiecesError, load_pieces
+from gpt.weights import load_model
+from tests.ranks import mask_some, on_ranks, train_together
+from tests.runs import make_world, settings_in
+
+HAS_SHARDING = hasattr(torch.cpu.current_stream(), "record_event")
+KINDS = ("ddp", "sharded") if HAS_SHARDING else ("ddp",)
+# Of 7 examples each rank has another number; the last step of an epoch has fewer than four.
+UNEVEN = {"batch_size": 7, "micro_batch_size": 2, "lr": 1e-3, "max_steps": 20, "save_every": 5}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """With a run of one process in it."""
+    world = make_world(tmp_path_factory.mktemp("world"))
+    train_together([settings_in(world, "one", **UNEVEN)], mask_some)
+    return world
+
+
+def of_kind(world: Path, kind: str, name: str, **more):
+    return settings_in(world, f"{kind}-{name}", **UNEVEN, shard=kind == "sharded", **more)
+
+
+def lines_of(folder: Path) -> list[dict]:
+    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def assert_same_course(one: Path, other: Path, within: float = 1e-5) -> None:
+    """Counts are the same, and numbers equal but for rounding."""
+    ours, theirs = lines_of(one), lines_of(other)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [*range(21)]
+    for a, b in zip(ours, theirs, strict=True):
+        for key in ("tokens", "supervised_tokens", "lr", "epoch"):
+            assert a.get(key) == b.get(key), key
+        for key in ("train_loss", "val_loss", "grad_norm"):
+            assert a.get(key) == pytest.approx(b.get(key), abs=within), (a["step"], key)
+    assert (one / "samples.md").read_bytes() == (other / "samples.md").read_bytes()
+    for name in ("last", "best"):
+        (file,) = (one / name).glob("*model.safetensors")
+        ours, theirs = load_file(file), load_file(other / name / file.name)
+        assert ours.keys() == theirs.keys()
+        gap = max((ours[key] - theirs[key]).abs().max().item() for key in ours)
+        assert gap <= within, (name, gap)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_several_ranks_take_the_steps_of_one(world, n):
+    several = [of_kind(world, kind, str(n)) for kind in KINDS]
+    on_ranks(n, train_together, several, mask_some)
+    for settings in several:
+        assert_same_course(world / "one", Path(settings.out))
+
+
+@pytest.mark.slow
+def test_saved_on_four_ranks_a_run_goes_on_on_two_and_on_one(world):
+    several = [of_kind(world, kind, "fewer") for kind in KINDS]
+    on_ranks(4, train_together, several, mask_some, 6)
+    last = Path(several[0].out) / "last"
+    assert len(list(last.glob("*.distcp"))) == 4
+    on_ranks(2, train_together, [replace(s, resume=True) for s in several], mask_some, 13)
+    train_together([replace(s, resume=True) for s in several], mask_some)
+    for settings in several:
+        assert_same_course(world / "one", Path(settings.out))
+        assert not list(Path(settings.out).glob("last/*.distcp"))  # of one process, as ever
+
+
+@pytest.mark.slow
+def test_what_one_process_saved_three_go_on_with(world):
+    several = [of_kind(world, kind, "more") for kind in KINDS]
+    for settings in several:
+        train_together([settings], mask_some, 8)
+    on_ranks(3, train_together, [replace(s, resume=True) for s in several], mask_some)
+    for settings in several:
+        assert_same_course(world / "one", Path(settings.out))
+
+
+@pytest.mark.slow
+def test_adapters_and_recomputed_blocks_are_trained_together(world):
+    lora = {"model": str(world / "one"), "from_scratch": False, "lora_rank": 2}
+    again = {"activation_checkpointing": True}
+    several = [of_kind(world, kind, f"lora{n}", **lora, **again) for kind in KINDS for n in (1, 3)]
+    quantized = [of_kind(world, "ddp", f"nf4-{n}", **lora, quantize="nf4") for n in (1, 3)]
+    alone = [replace(s, shard=False) for s in (several[0], quantized[0])]
+    train_together(alone, mask_some)
+    together = [s for s in (*several, *quantized) if s.out.endswith("3")]
+    on_ranks(3, train_together, together, mask_some)
+    for settings in together:
+        one = alone[1 if "nf4" in settings.out else 0]
+        assert_same_course(Path(one.out), Path(settings.out))
+        adapted = load_model(Path(settings.out) / "last", base=str(world / "one"))
+        assert all(t.any() for t in tensors_of(adapted).values())
+
+
+def test_a_piece_is_checked_and_no_pickle_is_run(tmp_path):
+    import pickle
+
+    import torch.distributed.checkpoint as dcp
+
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(2.0)}
+    dcp.save(tensors, storage_writer=dcp.FileSystemWriter(tmp_path / "good"))
+    found = load_pieces(tmp_path / "good", lambda name, shape, dtype: torch.empty(shape))
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    some = load_pieces(
+        tmp_path / "good", lambda name, *of: torch.empty(2, 3) if name == "a" else None
+    )
+    assert list(some) == ["a"]
+
+    class Evil:
+        def __reduce__(self):
+            return exec, ("open('ran', 'w')",)
+
+    (tmp_path / "good" / ".metadata").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(PiecesError, match=r"would run builtins\.exec: nothing in it was run"):
+        load_pieces(tmp_path / "good", lambda *of: None)
+    (tmp_path / "good" / ".metadata").write_bytes(b"no pickle")
+    with pytest.raises(PiecesError, match="not readable"):
+        load_pieces(tmp_path / "good", lambda *of: None)
+
+
+@pytest.mark.slow
+def test_a_changed_piece_is_named(world):
+    settings = of_kind(world, "ddp", "damaged")
+    on_ranks(2, train_together, [settings], mask_some, 3)
+    last = Path(settings.out) / "last"
+    check_files(last)
+    piece = sorted(last.glob("*.distcp"))[1]
+    content = bytearray(piece.read_bytes())
+    content[-50] ^= 1
+    piece.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{piece.name}: damaged"):
+        load_last(last)
