@@ -164,7 +164,11 @@ def _answer(
 ) -> None:
     size = ranks.n * max(speakers.rows_at_once, batch_size or 1)
     first = min((i for i, _ in missing), default=responses.n)
-    check = stop.check if ranks.n == 1 else stop.check_here
+
+    def look() -> None:
+        ranks.passed()
+        (stop.check if ranks.n == 1 else stop.check_here)()
+
     for start in range(first, responses.n, size):
         for side in responses.sides:
             chunk = [i for i, of in missing if of == side and start <= i < start + size]
@@ -178,7 +182,7 @@ def _answer(
                 count(responses.n_answers)
 
             settings = controls.for_generate() | {"batch_size": batch_size}
-            settings |= {"row_numbers": own, "on_text": lambda place, piece: check()}
+            settings |= {"row_numbers": own, "on_text": lambda place, piece: look()}
             try:
                 if own:
                     _ask(speakers.get(side, count.leave_out), records, settings, keep)  # see below

@@ -42,7 +42,7 @@ from gpt.ordering import share
 from gpt.watching import Watch
 
 # What torch waits for a rank that says nothing. The watch knows sooner; saving may take minutes.
-_PATIENCE = timedelta(hours=1)
+_PATIENCE = timedelta(hours=2)
 
 
 class RanksError(UserError):
@@ -123,6 +123,11 @@ class Ranks:
         if self.watch is not None:
             self.watch.progress += 1
 
+    def expect(self, seconds: float) -> None:
+        """As long as this, a step may well stand still."""
+        if self.watch is not None:
+            self.watch.expect(seconds)
+
     def hurried(self) -> contextlib.AbstractContextManager[None]:
         """A block that is not to stand still."""
         return self.watch.hurried() if self.watch else contextlib.nullcontext()
@@ -177,8 +182,10 @@ def n_asked() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def launch() -> str:
+def launch() -> str | None:
     """Tells the processes of one torchrun, its restarts included, from those of another."""
+    if "TORCHELASTIC_RESTART_COUNT" not in os.environ:
+        return None
     run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     return run_id if run_id != "none" else f"{socket.gethostname()} {os.getppid()}"
 

@@ -12,6 +12,7 @@ that is wrong makes no noise; its losses look like losses.
 
 import copy
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -50,7 +51,9 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
     longest = np.argsort(-train.lengths, kind="stable")[:at_once]
     rng = rng_states()
     try:
+        began = time.perf_counter()
         check_memory(learner, train.batch(longest), "training")
+        learner.ranks.expect(time.perf_counter() - began)
         widest = validation_batches(run.data.validation, at_once)[0]
         check_memory(learner, run.data.validation.batch(widest), "validation")
         if learner.device.type != "cpu" and not is_sharded(learner.model):

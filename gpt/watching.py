@@ -31,7 +31,7 @@ from gpt.errors import UserError, first_line
 BEAT = 1.0  # seconds between two looks
 SILENT = 25.0  # without a sign of life, a rank is given up: torchrun kills it 30 seconds later
 STANDING = 40.0  # so long a step may stand still, or five times the longest that it ever did
-UNHURRIED = 1800.0  # and anything else: loading, saving, drawing
+UNHURRIED = 7200.0  # and anything else: loading, saving, drawing
 _LAST_WORD = 8.0  # to wait for the cause, when a connection broke
 _LEAVE = 10.0  # what the main thread is given to leave by itself, once somebody has failed
 
@@ -55,6 +55,10 @@ class Watch:
         self._heard, self._moved, self._reached = [now] * self.n, now, now
         for work in (self._watch, self._watch_the_watch):
             threading.Thread(target=work, daemon=True).start()
+
+    def expect(self, seconds: float) -> None:
+        """So long a step stood still when it was tried."""
+        self._longest = max(self._longest, seconds)
 
     def end(self) -> None:
         self._ended.set()

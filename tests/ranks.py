@@ -15,7 +15,7 @@ import torch
 from gpt.parallel import Ranks, joined
 from gpt.progress import Progress
 from gpt.segments import INSTRUCTION
-from gpt.settings import TrainSettings
+from gpt.settings import TrainSettings, flag
 from gpt.start import begin, take_over
 from gpt.stopping import StopRequested, StopRequests
 from gpt.train import Run, train
@@ -61,6 +61,16 @@ def on_ranks(n: int, work: Callable, *arguments: object, seconds: float = 300) -
                 other.kill()
             raise AssertionError("a rank hangs")
     assert [process.exitcode for process in processes] == [0] * n
+
+
+def as_flags(settings: TrainSettings) -> list[str]:
+    """What a person types for them."""
+    flags: list[str] = []
+    for name, value in settings.to_dict().items():
+        if value != getattr(TrainSettings(), name) and name != "respond":
+            values = value if isinstance(value, list) else [value]
+            flags += [flag(name)] if value is True else [flag(name), *map(str, values)]
+    return flags
 
 
 def train_together(

@@ -10,9 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gpt import run_folder
 from gpt.adapters import tensors_of
 from gpt.checkpoint import CheckpointError, check_files, load_last
+from gpt.parallel import RanksError, joined
 from gpt.pieces import PiecesError, load_pieces
+from gpt.setting_rules import check
+from gpt.settings import SettingsError, TrainSettings
+from gpt.tuning import tune
 from gpt.weights import load_model
 from tests.ranks import mask_some, on_ranks, train_together
 from tests.runs import make_world, settings_in
@@ -105,6 +110,48 @@ def test_adapters_and_recomputed_blocks_are_trained_together(world):
         assert_same_course(Path(one.out), Path(settings.out))
         adapted = load_model(Path(settings.out) / "last", base=str(world / "one"))
         assert all(t.any() for t in tensors_of(adapted).values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_SHARDING, reason="this torch shards on no CPU")
+def test_the_whole_job_on_parts_of_a_model(tmp_path):
+    """Preflight, training, answers, report: as a person has it done."""
+    world = make_world(tmp_path)
+    path = world / "letters.json"
+    records = json.loads(path.read_text(encoding="utf-8"))
+    for i, record in enumerate(records):
+        record["split"] = ("train", "train", "validation", "test")[i % 4]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    settings = settings_in(world, shard=True, max_steps=6, objective="instruct")
+    on_ranks(3, tune, settings, {"shard"})
+    folder = Path(settings.out)
+    rows = (folder / "responses.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = [json.loads(row)["instruction"] for row in rows]
+    assert asked == [r["instruction"] for r in records if r["split"] == "test"]
+    names = {path.name for path in folder.iterdir()}
+    assert {"report.html", "loss.png", "best", "last", "samples.md"} <= names
+    assert not {name for name in names if name.startswith((".", "responses.journal."))}
+    told = run_folder.read(folder)
+    assert told["ranks"] == 3 and told["ended"] == "finished" and len(told["sittings"]) == 1
+    assert len(told["of_ranks"]) == 3 and all(r["memory_bytes"] for r in told["of_ranks"])
+
+
+def test_sharding_alone_or_with_what_cannot_be_sharded_is_refused_by_name(tmp_path):
+    world = make_world(tmp_path)
+    with pytest.raises(SettingsError, match="--shard would be ignored by one process alone"):
+        tune(settings_in(world, shard=True), {"shard"})
+    for other in ({"quantize": "nf4", "lora_rank": 2}, {"compile": True}):
+        with pytest.raises(SettingsError, match=r"--shard with --(quantize|compile)"):
+            check(TrainSettings(shard=True, **other))
+    with pytest.raises(SettingsError, match="--cpu-offload would be ignored: it is for --shard"):
+        check(TrainSettings(cpu_offload=True), {"cpu_offload"})
+
+
+def test_a_rank_that_torchrun_did_not_start_is_told_how(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(RanksError, match="start several processes with torchrun"), joined("cpu"):
+        pass
 
 
 def test_a_piece_is_checked_and_no_pickle_is_run(tmp_path):

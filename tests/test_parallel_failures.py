@@ -1,4 +1,4 @@
-"""Whatever befalls one of several ranks, all end soon, one of them says why, and nothing is lost."""
+"""Whatever befalls one of several ranks: all end soon, one of them says why, nothing is lost."""
 
 import os
 import random
@@ -14,16 +14,17 @@ import pytest
 
 from gpt import learner, run_folder, watching
 from gpt.checkpoint import check_files
+from gpt.files import folder_to_read
 from gpt.settings import TrainSettings
 from gpt.tuning import tune
-from tests.ranks import free_port, start_ranks
+from tests.ranks import as_flags, free_port, start_ranks
 from tests.runs import ROOT, make_world, settings_in, told
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such signals"),
 ]
-RUN = {"batch_size": 6, "epochs": 3.0, "save_every": 1, "respond": False, "lr": 1e-3}
+RUN = {"batch_size": 6, "epochs": 8.0, "samples": 0, "save_every": 1, "respond": False, "lr": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def said(log: Path) -> list[str]:
 
 def assert_same_run(one: Path, other: Path) -> None:
     assert told(one) == told(other)
-    for name in ("best/model.safetensors", "last/model.safetensors", "samples.md"):
+    for name in ("best/model.safetensors", "last/model.safetensors"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
@@ -78,8 +79,10 @@ def test_ranks_killed_at_random_moments_end_all_and_leave_a_whole_checkpoint(wor
             break  # it had come to its end
         longest = max(longest, time.monotonic() - began)
         assert len(said(tmp_path / f"log{i}")) <= 1, said(tmp_path / f"log{i}")
-        at_steps.append(check_files(Path(settings.out) / "last")["state"]["step"])
-    assert len(at_steps) >= 3 and at_steps == sorted(at_steps)
+        last = Path(settings.out) / "last"
+        is_saved = folder_to_read(last).is_dir()  # the first kill may come before the first save
+        at_steps.append(check_files(last)["state"]["step"] if is_saved else 0)
+    assert len(at_steps) >= 3 and at_steps == sorted(at_steps) and any(at_steps)
     assert longest < 60
     assert wait_for(start_ranks(3, tune, settings, ()), 300) == [0, 0, 0]
     assert_same_run(world / "never-stopped", Path(settings.out))
@@ -190,16 +193,9 @@ def test_torchrun_restarts_what_was_killed_and_it_goes_on_by_itself(world, tmp_p
         encoding="utf-8",
     )
     settings = settings_in(world, "restarted", **RUN)
-    flags = []
-    for name, value in settings.to_dict().items():
-        default = getattr(TrainSettings(), name)
-        if value != default and name != "respond":
-            flag = "--" + name.replace("_", "-")
-            values = value if isinstance(value, list) else [value]
-            flags += [flag] if value is True else [flag, *map(str, values)]
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--max-restarts",
-        "1", "--master-port", str(free_port()), str(script), *flags, "--no-respond",
+        "1", "--master-port", str(free_port()), str(script), *as_flags(settings), "--no-respond",
     ]  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr[-3000:]
