@@ -33,6 +33,7 @@ SILENT = 25.0  # without a sign of life, a rank is given up: torchrun kills it 3
 STANDING = 40.0  # so long a step may stand still, or five times the longest that it ever did
 UNHURRIED = 7200.0  # and anything else: loading, saving, drawing
 _LAST_WORD = 8.0  # to wait for the cause, when a connection broke
+_HEARD = 2.5 * BEAT  # in which all hear that somebody has failed, before what they hear it by ends
 _LEAVE = 10.0  # what the main thread is given to leave by itself, once somebody has failed
 
 
@@ -139,6 +140,7 @@ class Watch:
     def say_once(self, text: str) -> None:
         if self._may_speak():
             _say(text)
+            time.sleep(_HEARD)
 
     def _may_speak(self) -> bool:
         self.has_failed = True
@@ -162,6 +164,7 @@ class Watch:
             if self._may_speak():
                 traceback.print_exception(error)
                 _say(f"{self.name()}: {first_line(error)}")
+                time.sleep(_HEARD)
         elif not self._is_said_within(_LAST_WORD):
             now = time.monotonic()
             gone = [r for r in range(self.n) if now - self._heard[r] > _LAST_WORD / 2]
