@@ -29,7 +29,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from gpt.cli import run
 from gpt.errors import UserError
 from gpt.hardware import find_device
 from gpt.ordering import share
-from gpt.watching import Watch
+from gpt.watching import Watch, say
 
 # What torch waits for a rank that says nothing. The watch knows sooner; saving may take minutes.
 _PATIENCE = timedelta(hours=2)
@@ -208,17 +208,24 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         try:
             yield ranks
             ranks.wait()  # nobody leaves, and is missed, before all have done their part
-        except SystemExit:
-            raise
-        except BaseException as error:
-            code = ranks.watch.fail(error)
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
-            os._exit(code)  # to take leave of ranks that are gone could take for ever
+        except (Exception, KeyboardInterrupt) as error:
+            leave(ranks.watch.fail(error))
         finally:
             ranks.watch.end()
-        dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; one of several at once, and with nothing taken down.
+
+    Taking leave of ranks that are gone could take for ever. So could it of others: a group of
+    gloo's that Python lets go waits for a thread, which may be waiting for Python.
+    """
+    if n_asked() == 1:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _join(device: str) -> Ranks:
@@ -238,10 +245,11 @@ def _join(device: str) -> Ranks:
     if found.type == "cuda":
         there = torch.cuda.device_count()
         if local_rank >= there:
-            raise RanksError(
-                f"rank {rank} has no GPU of its own: {socket.gethostname()} has {there}: give "
-                f"torchrun --nproc-per-node {there}"
-            )
+            fault = f"rank {rank} has no GPU of its own: {socket.gethostname()} has {there}: give "
+            fault += f"torchrun --nproc-per-node {there}"
+            if local_rank == there > 0:  # one of those that have none; `cli.run` is for rank 0
+                say(fault)
+            raise RanksError(fault)
         torch.cuda.set_device(local_rank)
     backend = "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=_PATIENCE)

@@ -105,7 +105,7 @@ class Watch:
             if time.monotonic() - self._reached > SILENT + BEAT:
                 self.has_failed = True
                 if self.local_rank == 0:  # nobody can be asked who speaks: one on each machine
-                    _say(f"{self.name()}: the other ranks cannot be reached any more: "
+                    say(f"{self.name()}: the other ranks cannot be reached any more: "
                          "is a machine or the network between them down?")  # fmt: skip
                 self._leave()
 
@@ -139,7 +139,7 @@ class Watch:
 
     def say_once(self, text: str) -> None:
         if self._may_speak():
-            _say(text)
+            say(text)
             time.sleep(_HEARD)
 
     def _may_speak(self) -> bool:
@@ -163,7 +163,7 @@ class Watch:
         elif not is_collateral(error):
             if self._may_speak():
                 traceback.print_exception(error)
-                _say(f"{self.name()}: {first_line(error)}")
+                say(f"{self.name()}: {first_line(error)}")
                 time.sleep(_HEARD)
         elif not self._is_said_within(_LAST_WORD):
             now = time.monotonic()
@@ -207,7 +207,7 @@ def is_collateral(error: BaseException) -> bool:
     return False
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         print(f"error: {text}", file=sys.stderr, flush=True)
 

@@ -29,11 +29,11 @@ def main() -> None:
     args = parse_arguments()
     controls = Controls.of(args)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a rank that is gone, we tell
-    from gpt.parallel import joined  # and with it torch, which --help needs not
+    from gpt.parallel import joined, leave  # and with it torch, which --help needs not
 
     with joined(args.device) as ranks:
         code = respond(args, controls, ranks)
-    sys.exit(code)
+    leave(code)
 
 
 def respond(args: argparse.Namespace, controls: Controls, ranks: "Ranks") -> int:

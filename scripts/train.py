@@ -23,9 +23,10 @@ from gpt.options import parse, parser_of
 def main() -> None:
     settings, given = parse(parser_of(__doc__))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a rank that is gone, we tell
-    from gpt.tuning import tune  # and with it torch, which --help needs not
+    from gpt.parallel import leave  # and with it torch, which --help needs not
+    from gpt.tuning import tune
 
-    sys.exit(tune(settings, given))
+    leave(tune(settings, given))
 
 
 if __name__ == "__main__":
