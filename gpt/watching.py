@@ -125,8 +125,10 @@ class Watch:
             return None
         at = [int(part[1]) for part in parts]
         behind = [r for r in range(self.n) if at[r] == min(at)]
-        who = self._names(behind) if len(behind) < self.n else "all ranks"
-        return f"{who}: no progress for {now - self._moved:.0f} seconds, and others wait for it"
+        stood = f"no progress for {now - self._moved:.0f} seconds"
+        if len(behind) == self.n:
+            return f"all {self.n} ranks: {stood}"
+        return f"{self._names(behind)}: {stood}, and the others wait"
 
     # ---- saying ----------------------------------------------------------------------------
 

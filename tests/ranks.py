@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from gpt.parallel import Ranks, joined
@@ -30,6 +31,8 @@ def free_port() -> int:
 
 def start_ranks(n: int, work: Callable, *arguments: object, log: Path | None = None) -> list:
     """The processes. Of each, what it prints is in log.RANK."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no forkserver")
     port, processes = free_port(), []
     for rank in range(n):
         process = context().Process(target=_rank, args=(rank, n, port, log, work, arguments))

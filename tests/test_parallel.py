@@ -37,7 +37,7 @@ def world(tmp_path_factory):
 
 
 def of_kind(world: Path, kind: str, name: str, **more):
-    return settings_in(world, f"{kind}-{name}", **UNEVEN, shard=kind == "sharded", **more)
+    return settings_in(world, f"{kind}-{name}", **UNEVEN | more, shard=kind == "sharded")
 
 
 def lines_of(folder: Path) -> list[dict]:
@@ -96,20 +96,30 @@ def test_what_one_process_saved_three_go_on_with(world):
 
 
 @pytest.mark.slow
-def test_adapters_and_recomputed_blocks_are_trained_together(world):
+def test_adapters_text_and_packed_rows_are_learnt_together(world):
+    text = world / "letters.txt"
+    text.write_text("a cat sat on a mat; " * 200, encoding="utf-8")
     lora = {"model": str(world / "one"), "from_scratch": False, "lora_rank": 2}
-    again = {"activation_checkpointing": True}
-    several = [of_kind(world, kind, f"lora{n}", **lora, **again) for kind in KINDS for n in (1, 3)]
-    quantized = [of_kind(world, "ddp", f"nf4-{n}", **lora, quantize="nf4") for n in (1, 3)]
-    alone = [replace(s, shard=False) for s in (several[0], quantized[0])]
-    train_together(alone, mask_some)
-    together = [s for s in (*several, *quantized) if s.out.endswith("3")]
-    on_ranks(3, train_together, together, mask_some)
-    for settings in together:
-        one = alone[1 if "nf4" in settings.out else 0]
-        assert_same_course(Path(one.out), Path(settings.out))
-        adapted = load_model(Path(settings.out) / "last", base=str(world / "one"))
-        assert all(t.any() for t in tensors_of(adapted).values())
+    ways = {
+        "lora": lora | {"activation_checkpointing": True},
+        "nf4": lora | {"quantize": "nf4"},
+        "packed": {"packed": True},
+        "text": {"objective": "pretrain", "data": [str(text)], "template": None, "n_ctx": 32},
+    }
+    alone = {way: of_kind(world, "ddp", f"{way}1", **changes) for way, changes in ways.items()}
+    train_together(list(alone.values()))
+    together = [
+        (way, of_kind(world, kind, f"{way}3", **changes))
+        for way, changes in ways.items()
+        for kind in KINDS
+        if (way, kind) != ("nf4", "sharded")  # which is refused
+    ]
+    on_ranks(3, train_together, [settings for _, settings in together])
+    for way, settings in together:
+        assert_same_course(Path(alone[way].out), Path(settings.out))
+        if settings.lora_rank:
+            adapted = load_model(Path(settings.out) / "last", base=str(world / "one"))
+            assert all(t.any() for t in tensors_of(adapted).values())
 
 
 @pytest.mark.slow

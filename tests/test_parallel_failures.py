@@ -24,7 +24,15 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such signals"),
 ]
-RUN = {"batch_size": 6, "epochs": 8.0, "samples": 0, "save_every": 1, "respond": False, "lr": 1e-3}
+RUN = {
+    "batch_size": 6,
+    "dropout": 0.1,
+    "epochs": 8.0,
+    "samples": 0,
+    "save_every": 1,
+    "respond": False,
+    "lr": 1e-3,
+}
 
 
 @pytest.fixture(scope="module")

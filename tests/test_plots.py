@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from gpt import metrics_file, plots
+from gpt import plots
 from gpt.metrics_file import MOST_POINTS, MetricsError, MetricsFile, Series, read_run
 from gpt.plots import PlotError, ascii_curve, compare, draw, draw_run, save
 
