@@ -39,7 +39,7 @@ from gpt.cli import run
 from gpt.errors import UserError
 from gpt.hardware import find_device
 from gpt.ordering import share
-from gpt.watching import Watch, say
+from gpt.watching import Watch, flush, say
 
 # What torch waits for a rank that says nothing. The watch knows sooner; saving may take minutes.
 _PATIENCE = timedelta(hours=2)
@@ -222,9 +222,7 @@ def leave(code: int) -> NoReturn:
     """
     if n_asked() == 1:
         sys.exit(code)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush()
     os._exit(code)
 
 

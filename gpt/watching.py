@@ -88,7 +88,10 @@ class Watch:
             except RuntimeError:  # the store is gone, and with it whoever had it
                 time.sleep(BEAT)
                 continue
-            now = self._reached = time.monotonic()
+            now = time.monotonic()
+            if now - self._reached > SILENT / 2:  # this process slept, or was cut off: begin anew
+                self._heard, self._moved = [now] * self.n, now
+            self._reached = now
             for rank, text in enumerate(part.decode() for part in told):
                 if text != self._told[rank]:
                     self._told[rank], self._heard[rank] = text, now
@@ -101,8 +104,12 @@ class Watch:
 
     def _watch_the_watch(self) -> None:
         """The store may be what cannot be reached, by a call that never comes back."""
+        last = time.monotonic()
         while not self._ended.wait(BEAT):
-            if time.monotonic() - self._reached > SILENT + BEAT:
+            before, last = last, time.monotonic()
+            if last - before > 5 * BEAT:  # this process was made to sleep, perhaps with all others
+                self._reached = last
+            if last - self._reached > SILENT + BEAT:
                 self.has_failed = True
                 if self.local_rank == 0:  # nobody can be asked who speaks: one on each machine
                     say(f"{self.name()}: the other ranks cannot be reached any more: "
@@ -189,7 +196,7 @@ class Watch:
 
     def _leave(self) -> None:
         if not self._ended.is_set():
-            _flush()
+            flush()
             os._exit(1)  # the main thread may stand where no exception reaches it
 
 
@@ -214,7 +221,7 @@ def say(text: str) -> None:
         print(f"error: {text}", file=sys.stderr, flush=True)
 
 
-def _flush() -> None:
+def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -71,7 +71,7 @@ def test_ranks_killed_at_random_moments_end_all_and_leave_a_whole_checkpoint(wor
     settings = settings_in(world, "killed", **RUN, resume=True)
     draw, longest, at_steps = random.Random(0), 0.0, []
     for i in range(10):
-        processes = start_ranks(3, tune, settings, (), log=tmp_path / f"log{i}")
+        processes = start_ranks(3, tune_with, settings, "is killed", log=tmp_path / f"log{i}")
         metrics = Path(settings.out) / "metrics.jsonl"
         before = metrics.stat().st_size if metrics.exists() else 0
         while all(p.is_alive() for p in processes):  # until it is at work
@@ -99,10 +99,19 @@ def test_ranks_killed_at_random_moments_end_all_and_leave_a_whole_checkpoint(wor
 # ---- what a rank says, and what the others do ------------------------------------------------
 
 
+# What a test has no minute for. (Of one cause, another may be told first, if it is noticed sooner.)
+SOONER = {
+    "hangs": {"STANDING": 6.0, "_LEAVE": 2.0},
+    "freezes": {"SILENT": 10.0, "_LEAVE": 2.0},
+    "sleeps": {"SILENT": 6.0},
+    "is killed": {"_LAST_WORD": 3.0},
+}
+
+
 def tune_with(settings: TrainSettings, how: str) -> int:
     """A rank that does something at its third step, if it is rank 1."""
-    silent, standing = (10.0, 60.0) if how == "freezes" else (60.0, 6.0)
-    watching.SILENT, watching.STANDING, watching._LEAVE = silent, standing, 2.0
+    for name, seconds in SOONER.get(how, {}).items():
+        setattr(watching, name, seconds)
     learn, steps = learner.Learner.learn, []
 
     def learn_badly(self, *args):
@@ -165,6 +174,19 @@ def test_asked_to_stop_one_rank_saves_and_ends_all(world, tmp_path):
     assert_same_run(world / "never-stopped", Path(settings.out))
 
 
+def test_ranks_that_sleep_together_go_on_when_they_are_woken(world, tmp_path):
+    settings = settings_in(world, "slept", **RUN)
+    processes = start_ranks(2, tune_with, settings, "sleeps", log=tmp_path / "log")
+    metrics = Path(settings.out) / "metrics.jsonl"
+    while all(p.is_alive() for p in processes) and not metrics.exists():
+        time.sleep(0.02)
+    for number, seconds in ((signal.SIGSTOP, 10), (signal.SIGCONT, 0)):
+        for process in processes:
+            os.kill(process.pid, number)
+        time.sleep(seconds)
+    assert wait_for(processes, 120) == [0, 0] and not said(tmp_path / "log")
+
+
 def test_a_users_mistake_is_told_once(world, tmp_path):
     settings = settings_in(world, "mistaken", **RUN | {"data": [str(world / "nothing.json")]})
     codes = wait_for(start_ranks(3, tune, settings, (), log=tmp_path / "log"))
@@ -193,18 +215,39 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
-def test_torchrun_restarts_what_was_killed_and_it_goes_on_by_itself(world, tmp_path):
+def torchrun(tmp_path: Path, settings: TrainSettings, dies: str, *more: str) -> list[str]:
     script = tmp_path / "train.py"
-    dies = 'os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"'
-    script.write_text(
-        KILLED_ONCE.format(root=str(ROOT), script=str(ROOT / "scripts/train.py"), dies=dies),
-        encoding="utf-8",
-    )
-    settings = settings_in(world, "restarted", **RUN)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "--max-restarts",
-        "1", "--master-port", str(free_port()), str(script), *as_flags(settings), "--no-respond",
+    root, there = str(ROOT), str(ROOT / "scripts/train.py")
+    script.write_text(KILLED_ONCE.format(root=root, script=there, dies=dies), encoding="utf-8")
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", *more,
+        "--master-port", str(free_port()), str(script), *as_flags(settings), "--no-respond",
     ]  # fmt: skip
+
+
+def test_torchrun_asked_to_stop_has_the_run_saved(world, tmp_path):
+    settings = settings_in(world, "preempted", **RUN | {"epochs": 500.0})
+    command = torchrun(tmp_path, settings, "False")
+    log = tmp_path / "log.0"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=tmp_path)
+    metrics = Path(settings.out) / "metrics.jsonl"
+    while process.poll() is None and not (
+        metrics.exists() and b'"step": 2,' in metrics.read_bytes()
+    ):
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) != 0
+    assert run_folder.read(Path(settings.out))["ended"] == "stopped", log.read_text()[-2000:]
+    assert not said(tmp_path / "log")
+    state = check_files(Path(settings.out) / "last")["state"]
+    assert state["step"] >= 2 and b"and saved. To go on:" in log.read_bytes()
+
+
+def test_torchrun_restarts_what_was_killed_and_it_goes_on_by_itself(world, tmp_path):
+    settings = settings_in(world, "restarted", **RUN)
+    dies = 'os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"'
+    command = torchrun(tmp_path, settings, dies, "--max-restarts", "1")
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "resumed after step 3 of" in ran.stdout
