@@ -238,8 +238,10 @@ def _join(device: str) -> Ranks:
             "with torchrun --nproc-per-node N scripts/train.py …"
         ) from None
     found = find_device(device)
-    if found.index is not None or found.type == "mps":
-        raise RanksError(f"--device {device}: with several processes it is auto, cuda or cpu")
+    if found.index is not None:
+        raise RanksError(f"--device {device}: of several processes each takes its own: give cuda")
+    if found.type == "mps":
+        raise RanksError("several processes cannot share this GPU: --device cpu, or no torchrun")
     if found.type == "cuda":
         there = torch.cuda.device_count()
         if local_rank >= there:

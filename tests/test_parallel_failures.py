@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such signals"),
 ]
 RUN = {
+    "validate_every": 8,
     "batch_size": 6,
     "dropout": 0.1,
     "epochs": 8.0,
@@ -38,7 +39,7 @@ RUN = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     world = make_world(tmp_path_factory.mktemp("world"))
-    ended = wait_for(start_ranks(3, tune, settings_in(world, "never-stopped", **RUN), ()))
+    ended = wait_for(start_ranks(3, tune, settings_in(world, "never-stopped", **RUN), ()), 600)
     assert ended == [0, 0, 0]
     return world
 
