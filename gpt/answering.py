@@ -10,6 +10,8 @@ answer is drawn or always the likeliest, it is the one that an uninterrupted run
 While a model is at it, it reads the references, too: how surprised it is by the right answers is
 told beside its own, and becomes the perplexity of the report.
 
+Several ranks (parallel.py) answer every nth row each, and the first of them writes.
+
 Two small models take turns, some rows at a time. Two that are large are never in memory at once:
 the base is loaded when the tuned one has answered all.
 
@@ -25,6 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,6 +44,7 @@ from gpt.hardware import choose_precision, features_of, find_device, is_out_of_m
 from gpt.held_back import base_of, run_of, test_records
 from gpt.hub import DownloadError
 from gpt.model import GPT
+from gpt.parallel import ALONE, Ranks
 from gpt.records import Record, Turn
 from gpt.responses import (
     SIDES,
@@ -94,6 +98,7 @@ def answer_test(
     replace_other: bool = False,
     stop: StopRequests | None = None,
     say: Callable[[str], object] = print,
+    ranks: Ranks = ALONE,
 ) -> list[dict]:
     """Answer the records into `out`, going on from what it has; the rows that it then holds.
 
@@ -103,7 +108,8 @@ def answer_test(
     overwrite: begin anew. replace_other: only where what is there was made by something else.
     stop: where a request is noted, StopRequested is raised, with all on the disk that is finished.
     """
-    controls, stop = controls or Controls(), stop or StopRequests()
+    controls, stop = controls or Controls(), stop or StopRequests(ranks)
+    say = ranks.speaks(say)
     folders = {"response": find_model(adapter or model)}
     under = {"response": model if adapter else None}  # the base of an adapter, where it was given
     if base is not None:
@@ -126,12 +132,22 @@ def answer_test(
     speakers = _Speakers(parts, under, templates, device, precision, say)
     rows = [row_of(record, list(folders)) for record in records]
     responses = Responses(out, rows, list(folders), limit)
-    responses.begin(made_by, overwrite, replace_other)
+    if ranks.is_first:
+        responses.begin(made_by, overwrite, replace_other)
+    known = responses.n, responses.n_whole, set(responses.answers)
+    n, n_whole, answered = ranks.told(known)
+    if not ranks.is_first:
+        responses.begin_beside(ranks.rank, made_by, n)
+    missing = [
+        (i, side) for side in folders for i in range(n_whole, n) if (i, side) not in answered
+    ]
     if responses.n_whole:
         say(f"{out}: has {responses.n_whole:,} of {len(rows):,} rows already")
-    with Counting(responses.n * len(folders), responses.n_answers) as count:
-        _answer(speakers, records, responses, controls, batch_size, stop, count)
-    responses.end()
+    counting = partial(Counting, responses.n * len(folders), responses.n_answers)
+    with ranks.only_first(counting) as count:
+        _answer(speakers, records, responses, missing, controls, batch_size, stop, count, ranks)
+    if ranks.is_first:
+        responses.end()
     return rows[: responses.n]
 
 
@@ -139,27 +155,45 @@ def _answer(
     speakers: "_Speakers",
     records: Sequence[Record],
     responses: Responses,
+    missing: Sequence[tuple[int, str]],
     controls: Controls,
     batch_size: int | None,
     stop: StopRequests,
     count: Counting,
+    ranks: Ranks,
 ) -> None:
-    first, size = responses.n_whole, max(speakers.rows_at_once, batch_size or 1)
+    size = ranks.n * max(speakers.rows_at_once, batch_size or 1)
+    first = min((i for i, _ in missing), default=responses.n)
+
+    def look() -> None:
+        ranks.passed()
+        (stop.check if ranks.n == 1 else stop.check_here)()
+
     for start in range(first, responses.n, size):
         for side in responses.sides:
-            chunk = range(start, min(start + size, responses.n))
-            missing = [i for i in chunk if (i, side) not in responses.answers]
-            if not missing:
+            chunk = [i for i, of in missing if of == side and start <= i < start + size]
+            if not chunk:
                 continue
             stop.check()
+            own = chunk[ranks.rank :: ranks.n]
 
             def keep(i: int, answer: Answer, side=side) -> None:
                 responses.add(i, side, answer)
                 count(responses.n_answers)
 
             settings = controls.for_generate() | {"batch_size": batch_size}
-            settings |= {"row_numbers": missing, "on_text": lambda place, piece: stop.check()}
-            _ask(speakers.get(side, count.leave_out), records, settings, keep)  # see _Speakers
+            settings |= {"row_numbers": own, "on_text": lambda place, piece: look()}
+            try:
+                if own:
+                    _ask(speakers.get(side, count.leave_out), records, settings, keep)  # see below
+            except StopRequested:
+                if ranks.n == 1:
+                    raise
+            for of_rank in ranks.collect(responses.handed_over()):
+                for i, of_side, answer in of_rank:
+                    keep(i, answer, of_side)
+            if ranks.n > 1:
+                stop.check()
 
 
 def _ask(

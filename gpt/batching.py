@@ -100,6 +100,12 @@ def collate_weighted(
     return Batch(inputs, targets, weights)
 
 
+def nothing_to_learn() -> Batch:
+    """One place that nobody asks about, for a process that must compute something."""
+    nothing = torch.zeros(1, 1, dtype=torch.int64)
+    return Batch(nothing, torch.full_like(nothing, IGNORE_INDEX), torch.zeros(1, 1))
+
+
 def _pad(rows: list[np.ndarray], value: int | bool) -> np.ndarray:
     """One array of rows of unequal length, filled up on the right."""
     shape = (len(rows), max(len(row) for row in rows))

@@ -11,6 +11,8 @@ Both are ordinary model folders; of a run with an adapter, ordinary adapter fold
 
 and nothing that would have to be unpickled. The place in the data is the number of the step:
 `ordering.py` finds the rest. Nor is there a scheduler's state: the rate follows from the step, too.
+Of several ranks the first writes all this, but of the optimizer's state each writes a piece
+(pieces.py), in place of training.safetensors; any number of ranks can go on from that.
 
 A folder is replaced as a whole or not at all (`files.py`), so a save may be killed at any moment.
 What may still happen is that the disk changes a byte later. So whoever resumes compares all of
@@ -40,7 +42,10 @@ from gpt.files import folder_to_read
 from gpt.lora import lora_of, n_trained
 from gpt.model import GPT
 from gpt.optimizer import make_optimizer
+from gpt.parallel import ALONE, Ranks
+from gpt.pieces import INDEX, load_pieces, save_pieces
 from gpt.settings import TrainSettings
+from gpt.sharding import as_part, is_part, whole_model
 from gpt.weights import WeightsError, load_model, refuse_full_disk, save_model
 
 STATE, TENSORS = "training.json", "training.safetensors"
@@ -105,16 +110,26 @@ def save_last(
     state: State,
     folder: Path,
     rng: dict[str, Tensor] | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """rng: where the generators stood at the end of the step, if they have moved on since."""
     tensors = _optimizer_tensors(model, optimizer) | (rng or rng_states())
     facts = {"state": asdict(state), "scaler": scaler.state_dict()}
 
     def write(new: Path) -> None:
-        save_file(tensors, new / TENSORS)
+        if ranks.n == 1:
+            save_file(tensors, new / TENSORS)
+        else:
+            save_pieces(tensors, ranks.told(new))  # for which place the others wait, below
         _write_facts(new, facts)
 
-    _save(model, folder, write, sum(t.numel() * t.element_size() for t in tensors.values()))
+    n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
+    whole = whole_model(model, ranks)
+    if whole is not None:
+        _save(whole, folder, write, n_bytes)
+    else:
+        save_pieces(tensors, ranks.told(None))
+    ranks.wait()
 
 
 def _save(model: GPT, folder: Path, add: Callable[[Path], None], added_bytes: int = 0) -> None:
@@ -141,7 +156,7 @@ def _size_and_checksum(path: Path) -> list[int]:
 def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """exp_avg.h.0.attn.c_attn.weight and so on: by name, not by a number in some order."""
     return {
-        f"optimizer.{what}.{name}": value.detach().cpu().contiguous()
+        f"optimizer.{what}.{name}": value if is_part(value) else value.detach().cpu().contiguous()
         for name, parameter in model.named_parameters()
         for what, value in optimizer.state.get(parameter, {}).items()
     }
@@ -193,7 +208,9 @@ def load_last(folder: Path, base: str | Path | None = None) -> tuple[GPT, State,
     try:
         known = {f.name for f in fields(State)}
         state = State(**{k: v for k, v in facts["state"].items() if k in known})
-        rest = {"scaler": facts["scaler"], "tensors": load_file(folder / TENSORS)}
+        in_pieces = (folder / INDEX).exists()
+        rest = {"scaler": facts["scaler"], "pieces": folder if in_pieces else None}
+        rest["tensors"] = {} if in_pieces else load_file(folder / TENSORS)
     except (KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not a checkpoint that we wrote: {error!r}") from None
     return load_model(folder, dtype=torch.float32, base=base), state, rest
@@ -209,19 +226,36 @@ def restore(
 
     The generators come last: nothing that is still done here may draw from them.
     """
+    parameters = dict(model.named_parameters())
     tensors: dict[str, Tensor] = rest["tensors"]
-    for name, parameter in model.named_parameters():
+    if rest["pieces"] is not None:
+        tensors = load_pieces(rest["pieces"], lambda *of: _room(parameters, *of))
+    for name, parameter in parameters.items():
         state = {
             what: tensors[f"optimizer.{what}.{name}"]
             for what in ("step", "exp_avg", "exp_avg_sq")
             if f"optimizer.{what}.{name}" in tensors
         }
         if state:  # none before the first step, and none for what is frozen
-            on_device = {what: value.to(parameter.device) for what, value in state.items()}
-            optimizer.state[parameter] = {what: v.clone() for what, v in on_device.items()}
+            optimizer.state[parameter] = {
+                what: value if is_part(value) else as_part(value, parameter)
+                for what, value in state.items()
+            }
     if rest["scaler"]:
         scaler.load_state_dict(rest["scaler"])
     set_rng_states(tensors)
+
+
+def _room(
+    parameters: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """For a tensor of the pieces: of a moment, like its parameter, and so perhaps for a part."""
+    kind, _, of = name.removeprefix("optimizer.").partition(".")
+    if kind in ("exp_avg", "exp_avg_sq") and of in parameters:
+        if tuple(parameters[of].shape) != shape:
+            raise CheckpointError(f"{name}: is {list(shape)}, and not as its parameter is")
+        return torch.zeros_like(parameters[of].detach())
+    return torch.empty(shape, dtype=dtype)
 
 
 def set_rng_states(tensors: dict[str, Tensor]) -> None:

@@ -40,7 +40,14 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Two lines where argparse repeats the whole usage first."""
+        if not _is_first():
+            self.exit(2)
         self.exit(2, f"error: {message}\nusage: python scripts/{self.prog} --help\n")
+
+
+def _is_first() -> bool:
+    """Of several processes that torchrun has started, all are given the same wrong flag."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def run(main: Callable[[], None]) -> None:
@@ -53,7 +60,8 @@ def run(main: Callable[[], None]) -> None:
         for stream in streams:
             stream.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if _is_first():
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,17 +7,21 @@ A step's examples may be computed in several micro-batches, for want of memory. 
 to the gradient. As every part is a sum, divided by the tokens of the *whole* step, it is the same
 gradient however the step is cut: 8 at once, 3 and then 5, or one by one. (Averaging the averages
 would not be: the common bug of this place, and one that no loss curve shows.)
+
+Nor does it matter who computes a part. Several ranks (parallel.py) have a slice of the step's
+examples each, and each divides by the tokens of all.
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gpt.batching import Batch
+from gpt.batching import Batch, nothing_to_learn
 from gpt.dataset import Batches
 from gpt.errors import UserError
 from gpt.hardware import Precision, peak_memory
@@ -26,8 +30,10 @@ from gpt.model import GPT, Mask
 from gpt.optimizer import clip, make_optimizer
 from gpt.ordering import micro_batches
 from gpt.packing import attend_within, cu_seqlens, document_mask, varlen_kernel
+from gpt.parallel import ALONE, Ranks
 from gpt.preamble import n_shared, worth_sharing
 from gpt.settings import TrainSettings
+from gpt.sharding import distribute, forget_gathered, keep_to_oneself, whole_model
 
 
 class Diverged(UserError):
@@ -51,11 +57,18 @@ class Learner:
         precision: Precision,
         lr: float,
         warn: Callable[[str], object] = print,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.settings, self.device, self.precision = model, settings, device, precision
+        self.ranks = ranks
+        self.worked = 0.0  # seconds of learning before the ranks meet: what one may be slow in
+        self._clock = time.process_time if device.type == "cpu" else time.perf_counter
         set_dropout(model, settings.dropout)
         model.recompute = settings.activation_checkpointing
-        self.hidden = Compiled(model.hidden, warn) if settings.compile else model.hidden
+        hidden = Compiled(model.hidden, warn) if settings.compile else model.hidden
+        self.summed = SummedLoss(model, hidden)
+        if ranks.n > 1:
+            self.summed = distribute(self.summed, settings, device, precision)
         self.optimizer = make_optimizer(model, settings, lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
         self.find_shared = how_to_share(settings, device)
@@ -70,7 +83,10 @@ class Learner:
         mask = self._within_documents(batch)
         batch, picked = self._moved(batch), self._moved(picked)
         with self.precision.autocast(self.device):
-            return summed_loss(self.model, batch, mask, picked, self.hidden, shared)
+            loss = self.summed(batch, mask, picked, shared)
+        if not torch.is_grad_enabled():
+            forget_gathered(self.summed)
+        return loss
 
     def _within_documents(self, batch: Batch) -> Mask:
         """How the texts of packed rows attend to themselves alone."""
@@ -92,18 +108,27 @@ class Learner:
 
     def learn(self, batches: Sequence[Batch], lr: float) -> Learned:
         """One optimizer step from all of the batches together."""
+        ranks = self.ranks
         weight_sum = sum(batch.weights.sum(dtype=torch.float64).item() for batch in batches)
+        weight_sum = ranks.sum(weight_sum)
         if weight_sum == 0:
             return Learned(0.0, 0.0, 0.0)  # nothing to learn from; decay alone is no lesson
         self.optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for batch in batches:
-            loss = self.loss_of(batch) / weight_sum
-            self.scaler.scale(loss).backward()
+        losses, began = [], self._clock()
+        for i, batch in enumerate(batches):
+            is_last = i + 1 == len(batches)
+            # (Times n, for what sums the gradients over the ranks also divides them by n.)
+            with keep_to_oneself(self.summed, not is_last):
+                loss = self.loss_of(batch) * ranks.n / weight_sum
+                if is_last:
+                    self.worked += self._clock() - began
+                    ranks.passed()
+                self.scaler.scale(loss).backward()
             losses.append(loss.detach())
+            ranks.passed()
         self.scaler.unscale_(self.optimizer)
         norm = clip(self.model.parameters(), self.settings.clip).item()
-        loss_sum = sum(loss.item() for loss in losses) * weight_sum
+        loss_sum = ranks.sum(sum(loss.item() for loss in losses)) * weight_sum / ranks.n
         if not math.isfinite(loss_sum):
             raise Diverged(f"the loss is {loss_sum}")
         may_be_skipped = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
@@ -125,22 +150,49 @@ class Learner:
         self.model.eval()
         loss_sum = weight_sum = 0.0  # Python's, so in double precision
         try:
-            for indices in validation_batches(data, self.examples_at_once):
+            parts = validation_batches(data, self.examples_at_once)
+            own = parts[self.ranks.rank :: self.ranks.n]
+            for i in range(self.ranks.largest_share(len(parts))):
                 between()
-                batch = data.batch(indices)
+                # A rank that has no more computes nothing, for the others may wait in it.
+                batch = data.batch(own[i]) if i < len(own) else nothing_to_learn()
                 loss_sum += self.loss_of(batch).item()
                 weight_sum += batch.weights.sum(dtype=torch.float64).item()
         finally:
             self.model.train()
-        return loss_sum / weight_sum
+        return self.ranks.sum(loss_sum) / self.ranks.sum(weight_sum)
+
+    def batches_of(self, data: Batches, examples: np.ndarray) -> list[Batch]:
+        """This rank's part of a step: as many micro-batches as at the rank that has most."""
+        at_once, ranks = self.settings.micro_batch_size, self.ranks
+        own = ranks.share(examples)
+        parts = micro_batches(own, data.lengths, by_length=True, max_examples=at_once)
+        most = -(-ranks.largest_share(len(examples)) // (at_once or len(examples)))
+        missing = most - len(parts)
+        return [data.batch(part) for part in parts] + [nothing_to_learn()] * missing
+
+    def whole_model(self) -> GPT | None:
+        """The model, to save it or to talk to it; None at ranks that are not to do either."""
+        return whole_model(self.model, self.ranks)
 
     def peak_memory(self) -> int | None:
         return peak_memory(self.device)
 
     @property
     def examples_at_once(self) -> int:
-        size = self.settings.batch_size
+        size = self.ranks.largest_share(self.settings.batch_size)
         return min(size, self.settings.micro_batch_size or size)
+
+
+class SummedLoss(nn.Module):
+    """The loss as a module, for what wraps modules to sum gradients where a way back ends."""
+
+    def __init__(self, model: GPT, hidden: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model, self.hidden = model, hidden
+
+    def forward(self, batch: Batch, mask: Tensor | None, picked: NamedTuple, shared: int) -> Tensor:
+        return summed_loss(self.model, batch, mask, picked, self.hidden, shared)
 
 
 def how_to_share(settings: TrainSettings, device: torch.device) -> Callable[[Batch], int]:

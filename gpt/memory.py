@@ -35,6 +35,8 @@ def advice(learner: Learner, batch: Batch, what: str) -> str:
     used = f", {peak / 1e9:.1f} GB in use at most" if peak else ""
     settings = learner.settings
     ways = []
+    if learner.ranks.n > 1 and not settings.shard and settings.quantize == "none":
+        ways.append("--shard (the same run)")
     if learner.examples_at_once > 1:
         ways.append(f"--micro-batch-size {max(1, learner.examples_at_once // 2)} (the same run)")
     if not settings.activation_checkpointing and what == "training":

@@ -66,6 +66,8 @@ def clip(parameters: Iterable[Tensor], longest: float) -> Tensor:
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
+    if hasattr(norm, "full_tensor"):  # each rank has a part of every gradient: see sharding.py
+        norm = norm.full_tensor()
     # (To ask a GPU how long it is would mean to wait for it, longer than to multiply by 1.)
     if longest > 0 and (norm.is_cuda or norm > longest):
         factor = (longest / (norm + 1e-6)).clamp(max=1.0)

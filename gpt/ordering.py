@@ -127,7 +127,7 @@ def share(examples: np.ndarray, rank: int, n_ranks: int) -> np.ndarray:
 
     Where there are fewer examples than processes some parts are empty. The gradients still have to
     be summed over all, so such a process computes something that counts for nothing:
-    `collate_weighted([([pad_id], [False])], pad_id, 0.0)` has a shape, and not one target.
+    `batching.nothing_to_learn()` has a shape, and not one target.
     """
     n = len(examples)
     return examples[rank * n // n_ranks : (rank + 1) * n // n_ranks]

@@ -13,6 +13,7 @@ that is wrong makes no noise; its losses look like losses.
 
 import copy
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from gpt.learner import Learner, validation_batches
 from gpt.memory import explained, plainly_fits
 from gpt.model import GPT
 from gpt.optimizer import clip
+from gpt.sharding import is_sharded
 from gpt.train import Run
 
 # How far an accelerator's loss and gradient norm may be from the CPU's, relatively.
@@ -48,10 +50,12 @@ def preflight(run: Run, say: Callable[[str], object]) -> None:
     learner, train = run.learner, run.data.train
     rng = rng_states()
     try:
+        began = time.perf_counter()
         check_memory(learner, longest_batch(run), "training")
+        learner.ranks.expect(time.perf_counter() - began)
         widest = validation_batches(run.data.validation, learner.examples_at_once)[0]
         check_memory(learner, run.data.validation.batch(widest), "validation")
-        if learner.device.type != "cpu":
+        if learner.device.type != "cpu" and not is_sharded(learner.model):
             shortest = train.batch(np.argsort(train.lengths, kind="stable")[:1])
             here, there = sums_of(learner, shortest), sums_on_cpu(learner, shortest)
             refuse_other_sums(here, there, learner.precision)
@@ -64,8 +68,10 @@ def is_needed(run: Run) -> bool:
     """On a CPU, whose sums nobody need check, only where memory may be short: it takes as long as
     many a step.
     """
-    asked = run.learner.settings.preflight
-    return asked or not plainly_fits(run.learner, longest_batch(run))
+    learner = run.learner
+    if learner.settings.preflight or learner.ranks.n > 1:  # which share a memory, and are watched
+        return True
+    return not plainly_fits(learner, longest_batch(run))
 
 
 def longest_batch(run: Run) -> Batch:
@@ -76,11 +82,13 @@ def longest_batch(run: Run) -> Batch:
 def try_a_save(run: Run) -> int:
     """Write a checkpoint and remove it again; the bytes that it took."""
     learner, folder = run.learner, run.folder / ".preflight"
+    ranks = learner.ranks
     try:
-        save_last(learner.model, learner.optimizer, learner.scaler, run.state, folder)
-        return sum(path.stat().st_size for path in folder.iterdir())
+        save_last(learner.model, learner.optimizer, learner.scaler, run.state, folder, ranks=ranks)
+        return sum(path.stat().st_size for path in folder.iterdir()) if ranks.is_first else 0
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if ranks.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_memory(learner: Learner, batch: Batch, what: str) -> None:

@@ -10,6 +10,9 @@ the answers that the journal has.
 The journal's first line says what the answers are made by: those of two models, or at two
 temperatures, never stand in one file. When all is done, that line alone stays of it.
 
+Where several ranks answer, each has a journal of its own, and hands its answers to the first rank,
+which alone writes rows. After a kill, that one begins by taking up the journals of all.
+
     python -m gpt.responses     # four answers, a kill in the middle of a line, what goes on from it
 """
 
@@ -100,6 +103,7 @@ class Responses:
         self.n_whole = 0  # rows that the file has
         self.answers: dict[tuple[int, str], Answer] = {}  # of the others
         self.n_answers = 0  # of the n rows, here and there
+        self._writes_rows = True
 
     def begin(self, made_by: dict, overwrite: bool = False, replace_other: bool = False) -> None:
         """Take up what is there, if it was made by the same; else refuse it or begin anew."""
@@ -119,14 +123,47 @@ class Responses:
                     "--overwrite replaces them, --out FILE keeps them"
                 )
             if others or overwrite:
-                self.path.unlink(missing_ok=True)
+                for path in (self.path, *self._of_other_ranks()):
+                    path.unlink(missing_ok=True)
                 replace_file(self.journal, self._header)
                 return
             _cut_broken_line(self.journal)
             _cut_broken_line(self.path)
+            told += self._from_other_ranks()
         except OSError as error:
             raise AnsweringError(f"{self.path}: not written: {error.strerror or error}") from None
         self._take_up(told[1:])
+
+    def begin_beside(self, rank: int, made_by: dict, n: int) -> None:
+        """At a rank that is not the first: to answer some of the n rows, and write none."""
+        self.n, self.journal = n, self.path.with_suffix(f".journal.{rank}")
+        self._writes_rows = False
+        try:
+            replace_file(self.journal, _line({"made_by": made_by}))
+        except OSError as error:
+            raise AnsweringError(f"{self.journal}: not written: {error.strerror}") from None
+
+    def handed_over(self) -> list[tuple[int, str, Answer]]:
+        """What this rank has answered since it was last asked, for the first to add."""
+        answers = [] if self._writes_rows else [(*key, a) for key, a in self.answers.items()]
+        if answers:
+            self.answers = {}
+        return answers
+
+    def _of_other_ranks(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.journal.name}.*"))
+
+    def _from_other_ranks(self) -> list[bytes]:
+        """What they had answered when they were killed, now in the one journal."""
+        lines: list[bytes] = []
+        for path in self._of_other_ranks():
+            header, *answers = _whole_lines(path) or [b""]
+            if header + b"\n" == self._header:
+                for line in answers:
+                    add_whole(self.journal, line + b"\n")
+                lines += answers
+            path.unlink()
+        return lines
 
     def _take_up(self, told: list[bytes]) -> None:
         lines = _whole_lines(self.path)
@@ -162,7 +199,7 @@ class Responses:
         self.n_answers += i < self.n
         told = {"row": i, "asked": _asked(self.rows[i]), "side": side, "answer": answer}
         self._append(self.journal, told)
-        if i == self.n_whole:
+        if i == self.n_whole and self._writes_rows:
             self._release()
 
     def _release(self) -> None:
@@ -180,6 +217,8 @@ class Responses:
 
     def end(self) -> None:
         """All is answered: of the journal, only what it was made by is still of use."""
+        for path in self._of_other_ranks():
+            path.unlink()  # all that was in it has been added
         if not self.answers:  # of rows behind a limit
             replace_file(self.journal, self._header)
 

@@ -69,6 +69,8 @@ def clear(folder: Path) -> None:
     for name in MODELS:
         for path in (folder / name, folder / f".{name}.old", folder / f".{name}.new"):
             _remove(path, is_of_a_saved_model)
+    for path in folder.glob("responses.journal.*"):  # of ranks that were killed
+        _remove(path, lambda name: False)
     _remove(folder / "tensorboard", lambda name: name.startswith("events.out.tfevents."))
     for name in (*FILES, RUN):
         for path in (folder / f".{name}.new", folder / name):

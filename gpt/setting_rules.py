@@ -44,6 +44,11 @@ def check(settings: TrainSettings, given: Iterable[str] = ()) -> None:
         )
     if settings.shared_preamble == "always" and (why := _nothing_to_share(settings)):
         raise SettingsError(f"--shared-preamble always: {why}")
+    for name, other in (("quantize", "none"), ("compile", False)):
+        if settings.shard and getattr(settings, name) != other:
+            raise SettingsError(
+                f"--shard with {flag(name)} is not supported: leave one of them out"
+            )
     for name, why in unread.items():
         if name in given:
             raise SettingsError(f"{flag(name)} would be ignored: {why}")
@@ -134,6 +139,8 @@ def idle(settings: TrainSettings) -> dict[str, str]:
     if not settings.lora_rank:
         for name in ("lora_alpha", "lora_dropout", "lora_targets", "lora_rs", "quantize"):
             found[name] = "it is for --lora-rank"
+    if not settings.shard:
+        found["cpu_offload"] = "it is for --shard"
     if settings.schedule == "constant":
         found["min_lr"] = "--schedule constant stays at the highest rate"
     if settings.weight_decay == 0:

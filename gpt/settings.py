@@ -44,7 +44,7 @@ _LORA = "an adapter, in place of all weights"
 MAY_CHANGE = {
     "out", "resume", "overwrite", "preflight", "save_every", "patience", "respond", "track",
     "device", "compile", "activation_checkpointing", "micro_batch_size", "threads", "precision",
-    "shared_preamble", "tune_malloc",
+    "shared_preamble", "tune_malloc", "shard", "cpu_offload",
     "data", "model",
 }  # fmt: skip
 
@@ -185,6 +185,12 @@ class TrainSettings:
     compile: bool = _s(False, _MACHINE, "torch.compile: a minute at the start, faster steps")
     tune_malloc: bool = _s(
         True, _MACHINE, "on Linux and a CPU: memory stays with the process from step to step"
+    )
+    shard: bool = _s(
+        False, _MACHINE, "with torchrun: each process keeps a part of the weights (FSDP2)"
+    )
+    cpu_offload: bool = _s(
+        False, _MACHINE, "with --shard: the parts lie in the CPU's memory, and AdamW runs there"
     )
     threads: int | None = _s(None, _MACHINE, "CPU threads (default: torch's own choice)")
 

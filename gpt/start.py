@@ -29,6 +29,7 @@ from gpt.lora import LoraConfig, LoraError, n_trained, savings
 from gpt.metrics_file import NAME, MetricsFile
 from gpt.model import GPT
 from gpt.ordering import Order
+from gpt.parallel import ALONE, Ranks, launch
 from gpt.samples import cut_samples
 from gpt.setting_rules import check
 from gpt.settings import (
@@ -56,14 +57,14 @@ class StartError(UserError):
 Say = Callable[[str], object]
 
 
-def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
+def begin(settings: TrainSettings, given: Iterable[str], say: Say, ranks: Ranks = ALONE) -> Run:
     """The run that the settings describe. `given`: those that were set by hand."""
     folder = Path(settings.out or default_out(settings))
     earlier = run_folder.claim(folder, settings.resume, settings.overwrite)
     if earlier is None:
         if settings.resume:
             say(f"{folder}: no run to resume there, so a new one begins")
-        return _new(settings, set(given), folder, say)
+        return _new(settings, set(given), folder, say, ranks)
     moved_base = settings.model if "model" in set(given) else None
     settings = _as_before(settings, set(given), earlier["settings"], folder, say)
     if not folder_to_read(folder / "last").is_dir():
@@ -74,23 +75,25 @@ def begin(settings: TrainSettings, given: Iterable[str], say: Say) -> Run:
                 f"its best weights, with {_as_model(folder / 'best', settings)} and another --out"
             )
         say(f"{folder}: the run had not saved anything yet, so it begins again")
-        return _new(settings, set(), folder, say)
-    return _resumed(settings, folder, earlier, moved_base if settings.lora_rank else None, say)
+        return _new(settings, set(), folder, say, ranks)
+    base = moved_base if settings.lora_rank else None
+    return _resumed(settings, folder, earlier, base, say, ranks)
 
 
 def take_over(run: Run) -> None:
     """A new run's first mark on the disk. From here on the folder is its own, and what an earlier
     one left there is gone.
     """
-    if run.is_new:
+    run.ranks.wait()  # until all have seen what is there now
+    if run.is_new and run.ranks.is_first:
         run.folder.mkdir(parents=True, exist_ok=True)
         run_folder.clear(run.folder)
         run_folder.write(run.folder, facts_of(run))
 
 
-def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say) -> Run:
+def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say, ranks: Ranks) -> Run:
     torch.manual_seed(settings.seed)
-    source = _source_of(settings)
+    source = ranks.one_of_a_host_first(lambda: _source_of(settings))
     if settings.from_scratch:
         model = _new_model(settings, source)
         say(f"model: new, {model.n_params():,} random weights; vocabulary of {source}")
@@ -113,7 +116,7 @@ def _new(settings: TrainSettings, given: set[str], folder: Path, say: Say) -> Ru
         _adapt(model, settings, source, say)
     tokenizer = Tokenizer(model.vocabulary, source)
     template = template_of(source, settings.template)
-    run = _assemble(settings, folder, model, tokenizer, template, State(), given, say)
+    run = _assemble(settings, folder, model, tokenizer, template, State(), given, say, ranks)
     refuse_too_small_a_disk(model, folder)
     if settings.objective == "instruct":
         model.vocabulary = template.add_to(model.vocabulary)
@@ -156,7 +159,12 @@ def _new_model(settings: TrainSettings, source: Path) -> GPT:
 
 
 def _resumed(
-    settings: TrainSettings, folder: Path, earlier: dict[str, Any], base: str | None, say: Say
+    settings: TrainSettings,
+    folder: Path,
+    earlier: dict[str, Any],
+    base: str | None,
+    say: Say,
+    ranks: Ranks,
 ) -> Run:
     last = folder / "last"
     try:
@@ -170,7 +178,7 @@ def _resumed(
         raise StartError(f"{error}{way if best.exists() else ''}") from None
     tokenizer = Tokenizer(model.vocabulary, last)
     template = template_of(last) if settings.objective == "instruct" else find_template(DEFAULT)
-    run = _assemble(settings, folder, model, tokenizer, template, state, set(), say)
+    run = _assemble(settings, folder, model, tokenizer, template, state, set(), say, ranks)
     was, now = earlier["precision"]["name"], run.learner.precision.name
     if was != now:
         say(f"precision: {was} before, {now} from here on: it goes on, though not to the last bit")
@@ -181,7 +189,8 @@ def _resumed(
         )
     told_until = state.step if state.untold is None else state.step - 1
     run.metrics.cut_after(told_until)
-    cut_samples(folder / "samples.md", told_until)
+    if ranks.is_first:
+        cut_samples(folder / "samples.md", told_until)
     restore(rest, model, run.learner.optimizer, run.learner.scaler)
     say(f"resumed after step {state.step:,} of {run.n_steps:,}")
     return run
@@ -225,11 +234,12 @@ def _assemble(
     state: State,
     given: set[str],
     say: Say,
+    ranks: Ranks,
 ) -> Run:
     """Choose what is left to choose, and put the parts together."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = find_device(settings.device)
+    device = ranks.device(find_device(settings.device))
     if settings.tune_malloc and device.type == "cpu":
         keep_freed_memory()
     precision = choose_precision(settings.precision, features_of(device))
@@ -239,6 +249,8 @@ def _assemble(
     data = load_data(settings, tokenizer, template, model.config, given)
     for line in data.lines:
         say(line)
+    if ranks.told(data.fingerprint) != data.fingerprint:
+        raise StartError(f"--data: rank {ranks.rank} reads other data than the first: is it old?")
     order = Order(
         data.train.lengths,
         settings.batch_size,
@@ -270,8 +282,10 @@ def _assemble(
         # Out of the file's pages, to where a resumed run's would lie: how a number is aligned in
         # memory may decide how a kernel sums, and with it the last bit.
         parameter.data = parameter.data.clone()
-    learner = Learner(model.to(device), settings, device, precision, settings.lr, say)
-    return Run(settings, folder, data, tokenizer, template, learner, order, n_steps, state)
+    if not (settings.shard and ranks.n > 1):  # what is sharded is moved in parts
+        model = model.to(device)
+    learner = Learner(model, settings, device, precision, settings.lr, say, ranks)
+    return Run(settings, folder, data, tokenizer, template, learner, order, n_steps, state, ranks)
 
 
 def worth_compiling(device: torch.device, n_params: int, n_tokens: int) -> bool:
@@ -287,6 +301,8 @@ def facts_of(run: Run) -> dict[str, Any]:
     return {
         **run_folder.circumstances(),
         "hardware": describe(run.learner.device),
+        "ranks": run.ranks.n,
+        "launch": launch(),
         "precision": {"name": run.learner.precision.name, "reason": run.learner.precision.reason},
         "settings": run.settings.to_dict(),
         "template": {"name": run.template.name, "hash": run.template.hash},

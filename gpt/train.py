@@ -37,7 +37,8 @@ from gpt.learner import Diverged, Learner, validation_batches
 from gpt.memory import explained
 from gpt.metrics_file import NAME, MetricsFile
 from gpt.optimizer import rate_at
-from gpt.ordering import Order, micro_batches
+from gpt.ordering import Order
+from gpt.parallel import ALONE, Ranks
 from gpt.progress import Progress
 from gpt.samples import answer_samples, as_lines, keep_samples
 from gpt.settings import TrainSettings
@@ -59,12 +60,13 @@ class Run:
     order: Order
     n_steps: int
     state: State = field(default_factory=State)
+    ranks: Ranks = ALONE  # the processes that do this together, of which this is one
     is_new: bool = False  # and so may yet have to clear its folder: see start.take_over
     track: Callable[[dict[str, Any]], object] = lambda line: None
     metrics: MetricsFile = field(init=False)
 
     def __post_init__(self) -> None:
-        self.metrics = MetricsFile(self.folder / NAME)
+        self.metrics = self.ranks.only_first(lambda: MetricsFile(self.folder / NAME))
 
     @property
     def last(self) -> Path:
@@ -103,7 +105,7 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
         save(run)
         return STOPPED
     except Exception as error:
-        if run.state.step > 0:
+        if run.state.step > 0 and run.ranks.n == 1:  # of several, some may be gone
             save_after(error, run, rng, progress)
         raise
 
@@ -112,15 +114,15 @@ def take_step(run: Run, examples: Any) -> dict[str, Any]:
     """One optimizer step, and what is to be said of it."""
     settings, state, train = run.settings, run.state, run.data.train
     began = time.perf_counter()
-    parts = micro_batches(
-        examples, train.lengths, by_length=True, max_examples=settings.micro_batch_size
-    )
     lr = rate_at(state.step, run.n_steps, settings.lr, settings)
-    batches = [train.batch(part) for part in parts]
+    run.ranks.seed(settings.seed, state.step)
+    batches = run.learner.batches_of(train, examples)
+
+    def widest() -> Batch:
+        return max(batches, key=lambda batch: batch.inputs.numel())
+
     try:
-        with explained(
-            run.learner, lambda: max(batches, key=lambda batch: batch.inputs.numel()), "training"
-        ):
+        with explained(run.learner, widest, "training"), run.ranks.hurried():
             learned = run.learner.learn(batches, lr)
     except Diverged as error:
         raise Diverged(
@@ -161,7 +163,9 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         told["val_loss"] = validate(run, stop)
         state.seconds += time.perf_counter() - began
         if is_better(state, told["val_loss"]):
-            save_best(run.learner.model, run.best, state.step, told["val_loss"])
+            model = run.learner.whole_model()
+            if model is not None:
+                save_best(model, run.best, state.step, told["val_loss"])
     if state.weight_sum and (is_last or "val_loss" in told or state.step % settings.log_every == 0):
         told["train_loss"] = state.loss_sum / state.weight_sum
     told["seconds"] = round(state.seconds, 3)
@@ -185,7 +189,7 @@ def validate(run: Run, stop: StopRequests) -> float:
     def widest() -> Batch:
         return data.batch(validation_batches(data, learner.examples_at_once)[0])
 
-    with explained(learner, widest, "validation"):
+    with explained(learner, widest, "validation"), run.ranks.hurried():
         return learner.validate(data, stop.check)
 
 
@@ -213,9 +217,12 @@ def out_of_patience(run: Run) -> bool:
 
 def show_samples(run: Run, progress: Progress) -> None:
     samples, path = run.data.samples, run.folder / "samples.md"
+    model = run.learner.whole_model()
+    if model is None:
+        return  # it is another rank that talks
     epoch = run.state.step / run.order.steps_per_epoch
     try:
-        answers = answer_samples(run.learner.model, run.tokenizer, samples)
+        answers = answer_samples(model, run.tokenizer, samples)
         keep_samples(path, run.state.step, round(epoch, 2), samples, answers)
     except Exception as error:
         if not isinstance(error, OSError) and not is_out_of_memory(error):
@@ -229,6 +236,8 @@ def show_samples(run: Run, progress: Progress) -> None:
 def draw(run: Run, say: Callable[[str], object], again_after: float = 0.0) -> None:
     """loss.png as it stands, unless it was drawn a moment ago: a picture takes half a second."""
     path = run.folder / "loss.png"
+    if not run.ranks.is_first:
+        return
     if path.exists() and time.time() - path.stat().st_mtime < again_after:
         return
     from gpt.plots import draw_run  # matplotlib takes a second to import
@@ -242,7 +251,8 @@ def draw(run: Run, say: Callable[[str], object], again_after: float = 0.0) -> No
 def save(run: Run, rng: dict[str, Tensor] | None = None) -> None:
     run.metrics.force_to_disk()
     learner = run.learner
-    save_last(learner.model, learner.optimizer, learner.scaler, run.state, run.last, rng)
+    state, ranks = run.state, run.ranks
+    save_last(learner.model, learner.optimizer, learner.scaler, state, run.last, rng, ranks)
 
 
 def save_after(error: Exception, run: Run, rng: dict[str, Tensor], progress: Progress) -> None:

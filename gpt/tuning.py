@@ -6,11 +6,14 @@ The model is whole on the disk before the first answer is asked for, so that not
 to the answers can cost the run.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
+import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +24,12 @@ from gpt.answers import NAME as RESPONSES
 from gpt.dataset import InstructionSet
 from gpt.errors import UserError, first_line
 from gpt.inspecting import Summary, as_text, batch_rows, title_of
+from gpt.parallel import Ranks, is_restarted, joined, launch
 from gpt.preflight import is_needed, preflight, try_a_save
 from gpt.progress import Progress
 from gpt.responses import outcome
 from gpt.review import write_report
-from gpt.settings import TrainSettings, default_out, flag, names
+from gpt.settings import SettingsError, TrainSettings, default_out, flag, names
 from gpt.start import begin, take_over
 from gpt.stopping import StopRequested, StopRequests
 from gpt.tracking import TensorBoard, refuse_without_tensorboard
@@ -39,8 +43,19 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
     if settings.track == "tensorboard":
         refuse_without_tensorboard()
     folder = Path(settings.out or default_out(settings))
-    with run_folder.locked(folder), StopRequests() as stop:
-        run = begin(settings, given, print)
+    with (
+        StopRequests() as stop,
+        joined(settings.device) as ranks,
+        _ours(folder, ranks),
+    ):
+        stop.ranks = ranks
+        settings, given = _as_restarted(settings, set(given), folder)
+        if settings.shard and ranks.n == 1 and "shard" in given:
+            raise SettingsError(
+                "--shard would be ignored by one process alone: torchrun --nproc-per-node 8 "
+                "scripts/train.py … starts eight"
+            )
+        run = begin(settings, given, ranks.speaks(print), ranks)
         print(f"\n{settings_table(run.settings, set(given))}\n")
         print(f"{run.n_steps:,} steps, {run.order.steps_per_epoch:,} an epoch, into {folder}\n")
         if isinstance(run.data.train, InstructionSet):
@@ -58,16 +73,41 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
         return _train(run, stop)
 
 
+@contextlib.contextmanager
+def _ours(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """The run's folder, locked by the first rank and seen by all of them."""
+    with run_folder.locked(folder) if ranks.is_first else contextlib.nullcontext():
+        ranks.wait()
+        if not folder.is_dir():
+            raise run_folder.RunFolderError(
+                f"{folder}: is not seen from here: --out must be on a disk that all machines share"
+            )
+        yield
+
+
+def _as_restarted(
+    settings: TrainSettings, given: set[str], folder: Path
+) -> tuple[TrainSettings, set[str]]:
+    """Where torchrun had to start anew what it had started: go on with that very run."""
+    if not is_restarted() or not (folder / run_folder.RUN).is_file():
+        return settings, given
+    if run_folder.read(folder).get("launch") != launch():
+        return settings, given  # it had failed before it took the folder over
+    return replace(settings, resume=True, overwrite=False), given - {"overwrite"}
+
+
 def _train(run: Run, stop: StopRequests) -> int:
-    told = begin_sitting(run)
-    progress = Progress(run.n_steps, run.state.step)
+    ranks = run.ranks
+    told = begin_sitting(run) if ranks.is_first else {}
+    progress = ranks.only_first(lambda: Progress(run.n_steps, run.state.step))
     mirror = None
-    if run.settings.track == "tensorboard":
+    if run.settings.track == "tensorboard" and ranks.is_first:
         mirror = TensorBoard(run.folder, run.state.step if run.state.step else -1, progress.say)
         run.track = mirror.log
-    ended = "interrupted at once"
+    ended, of_ranks = "interrupted at once", {}
     try:
         ended = train(run, progress, stop)
+        of_ranks = account_of_ranks(run)
     except Exception as error:
         ended = f"failed: {first_line(error)}"
         raise
@@ -76,7 +116,8 @@ def _train(run: Run, stop: StopRequests) -> int:
         if mirror is not None:
             mirror.close()
         try:
-            run_folder.write(run.folder, told | {"ended": ended} | how_far(run))
+            if ranks.is_first:
+                run_folder.write(run.folder, told | {"ended": ended} | how_far(run) | of_ranks)
         except UserError as error:  # which must not stand in the place of why the run failed
             print(error, file=sys.stderr)
     draw(run, print)
@@ -84,7 +125,8 @@ def _train(run: Run, stop: StopRequests) -> int:
         print(f"\nstopped after step {run.state.step:,} of {run.n_steps:,}, and saved. To go on:")
         print(f"  {command('train', '--out', str(run.folder), '--resume')}")
         return stop.exit_code()
-    print(f"\n{summary(run, ended)}")
+    if ranks.is_first:
+        print(f"\n{summary(run, ended)}{as_line(of_ranks)}")
     if run.settings.respond and run.data.test:
         return respond(run, stop)
     print(f"next: {_next(run)}")
@@ -106,11 +148,14 @@ def respond(run: Run, stop: StopRequests) -> int:
             device=settings.device,
             replace_other=True,  # answers of the model as it was before it was resumed
             stop=stop,
+            ranks=run.ranks,
         )
     except StopRequested:
         print("\nstopped; the model and the answers so far are saved. To go on:")
         print(f"  {command('respond', '--model', str(run.folder))}")
         return stop.exit_code()
+    if not run.ranks.is_first:
+        return 0
     print(outcome(rows))
     print(f"  {write_report(run.folder)}: the answers side by side, for you to read and grade")
     print(f"next: {command('chat', '--model', str(run.folder))}")
@@ -144,6 +189,35 @@ def how_far(run: Run) -> dict:
             "best_step": state.best_step,
         },
     }
+
+
+def account_of_ranks(run: Run) -> dict:
+    """What run.json says of each rank, where there are several: its memory, and its work."""
+    learner = run.learner
+    told = {
+        "host": socket.gethostname(),
+        "device": str(learner.device),
+        "memory_bytes": learner.peak_memory(),
+        "seconds_of_work": round(learner.worked, 3),
+    }
+    of_ranks = run.ranks.collect(told)
+    return {"of_ranks": of_ranks} if len(of_ranks) > 1 else {}
+
+
+def as_line(account: dict) -> str:
+    """The ranks for a person: the most memory of one, and whether the others waited for one."""
+    if not account:
+        return ""
+    of_ranks = account["of_ranks"]
+    work = [told["seconds_of_work"] for told in of_ranks]
+    slowest = work.index(max(work))
+    beyond = max(work) / max(sum(work) / len(work), 1e-9) - 1
+    most = max(told["memory_bytes"] or 0 for told in of_ranks)
+    memory = f" at most {most / 1e9:.1f} GB each;" if most else ""
+    return (
+        f"\n  {len(of_ranks)} ranks:{memory} the slowest, rank {slowest}, worked {beyond:.0%} "
+        "longer than the mean"
+    )
 
 
 # ---- what is printed -----------------------------------------------------------------------

@@ -148,7 +148,7 @@ def _without_memory(config: GPTConfig, stored: StoredTensors) -> GPT:
 _PREFIX = "transformer."
 _NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _HEAD = "lm_head.weight"
-_OF_A_RUN = ("training.json", "training.safetensors")  # see checkpoint.py
+_OF_A_RUN = ("training.json", "training.safetensors", ".metadata")  # see checkpoint.py, pieces.py
 ADAPTER = "adapter_config.json"
 _OF_AN_ADAPTER = (ADAPTER, "adapter_model.safetensors", "adapter_base.json")  # see adapters.py
 _WHOLE_MODELS = ("model*.safetensors", "pytorch_model*.bin", "model.ckpt.*")
@@ -306,7 +306,7 @@ def is_of_a_saved_model(name: str) -> bool:
     weights = re.fullmatch(r"model.*\.safetensors(\.index\.json)?", name)
     others = ("config.json", "generation_config.json", "encoder.json", "vocab.bpe")
     ours = (*VOCABULARY_FILES, *_OF_A_RUN, *_OF_AN_ADAPTER)
-    return bool(weights) or name in (*others, *ours)
+    return bool(weights) or name.endswith(".distcp") or name in (*others, *ours)
 
 
 def _demo() -> None:

@@ -3,25 +3,41 @@
 python scripts/respond.py --model checkpoints/gpt2-mine                      # the run's own test
 python scripts/respond.py --model checkpoints/gpt2-mine --data other.json --out other.jsonl
 python scripts/respond.py --model gpt2 --data mine.json --template alpaca    # one model alone
+torchrun --nproc-per-node 4 scripts/respond.py --model checkpoints/gpt2-mine # on four GPUs
 
 Each answer is on the disk as soon as it is finished: stopped or killed, the same line goes on.
 """
 
 import argparse
+import contextlib
+import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without being installed
 
 from gpt.cli import ArgumentParser, run
 from gpt.speaking import Controls, add_flags
 
+if TYPE_CHECKING:
+    from gpt.parallel import Ranks
+
 
 def main() -> None:
     args = parse_arguments()
     controls = Controls.of(args)
-    from gpt import answering, run_folder  # and with it torch, which --help needs not
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a rank that is gone, we tell
+    from gpt.parallel import joined, leave  # and with it torch, which --help needs not
+
+    with joined(args.device) as ranks:
+        code = respond(args, controls, ranks)
+    leave(code)
+
+
+def respond(args: argparse.Namespace, controls: Controls, ranks: "Ranks") -> int:
+    from gpt import answering, run_folder
     from gpt.answers import NAME
     from gpt.errors import UserError
     from gpt.locks import locked_file
@@ -47,10 +63,10 @@ def main() -> None:
     if out.resolve() in [path.resolve() for path in args.data or ()]:
         raise UserError(f"--out {out}: is the data itself: give another file")
     in_run = (out.parent / run_folder.RUN).is_file()  # where a run may be at work, too
-    with (
-        run_folder.locked(out.parent) if in_run else locked_file(out),
-        StopRequests() as stop,
-    ):
+    lock = contextlib.nullcontext()
+    if ranks.is_first:
+        lock = run_folder.locked(out.parent) if in_run else locked_file(out)
+    with lock, StopRequests(ranks) as stop:
         try:
             rows = answering.answer_test(
                 args.model,
@@ -67,15 +83,21 @@ def main() -> None:
                 overwrite=args.overwrite,
                 stop=stop,
                 say=lambda line: print(line, file=sys.stderr),
+                ranks=ranks,
             )
         except StopRequested:
+            if not ranks.is_first:
+                return stop.exit_code()
             again = [argument for argument in sys.argv[1:] if argument != "--overwrite"]
             print("\nstopped; what was answered is on the disk. To go on:", file=sys.stderr)
             print(f"  {shlex.join(['python', 'scripts/respond.py', *again])}", file=sys.stderr)
-            sys.exit(stop.exit_code())
+            return stop.exit_code()
+    if not ranks.is_first:
+        return 0
     print(outcome(rows))
     more = f" (more than --limit {args.limit:,})" if args.limit and len(rows) > args.limit else ""
     print(f"{len(rows):,} rows{more}: {out}")
+    return 0
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -5,10 +5,12 @@ python scripts/train.py --model gpt2 --data mine.json          # a pretrained on
 python scripts/train.py --model gpt2-xl --data mine.json --lora-rank 16 --quantize nf4   # QLoRA
 python scripts/train.py --out checkpoints/gpt2-mine --resume   # go on after a stop
 python scripts/train.py --model gpt2-medium --data mine.json --preflight   # would it fit?
+torchrun --nproc-per-node 8 scripts/train.py --model gpt2-xl --data mine.json   # on eight GPUs
 
 A flag wins over a line of --config FILE.toml, and that over the default.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from gpt.options import parse, parser_of
 
 def main() -> None:
     settings, given = parse(parser_of(__doc__))
-    from gpt.tuning import tune  # and with it torch, which --help needs not
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a rank that is gone, we tell
+    from gpt.parallel import leave  # and with it torch, which --help needs not
+    from gpt.tuning import tune
 
-    sys.exit(tune(settings, given))
+    leave(tune(settings, given))
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def learn(steps=30, **settings):
     chosen = replace(TrainSettings(), **settings)
     learner = Learner(random_model(), chosen, CPU, FP32, 1e-3)
     places = []
-    inner = learner.hidden
-    learner.hidden = lambda ids, *rest: places.append(ids.numel()) or inner(ids, *rest)
+    inner = learner.summed.hidden
+    learner.summed.hidden = lambda ids, *rest: places.append(ids.numel()) or inner(ids, *rest)
     losses = []
     for step in range(steps):
         batch = data.batch([step % 8, (step + 3) % 8, (step + 5) % 8])

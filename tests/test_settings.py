@@ -285,8 +285,8 @@ def test_what_is_called_idle_are_settings():
     assert set(idle(TrainSettings(**everything, max_steps=1))) <= set(names())
     of_adapters = {"lora_alpha", "lora_dropout", "lora_targets", "lora_rs", "quantize"}
     of_new_models = {"n_layer", "n_head", "n_embd", "n_ctx"}
-    assert idle(TrainSettings()).keys() == of_new_models | of_adapters
-    assert idle(TrainSettings(lora_rank=8)).keys() == of_new_models
+    assert idle(TrainSettings()).keys() == of_new_models | of_adapters | {"cpu_offload"}
+    assert idle(TrainSettings(lora_rank=8)).keys() == of_new_models | {"cpu_offload"}
 
 
 @pytest.mark.parametrize("objective", ["instruct", "pretrain"])

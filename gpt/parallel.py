@@ -1,0 +1,313 @@
+"""Several processes train one model: who they are, what each does, what they tell each other.
+
+                          ┌─ rank 0 ─> its examples ─> gradient ─┐
+    torchrun ─> a step ─> ┼─ rank 1 ─> its examples ─> gradient ─┼─> sum ─> the same step on all
+                          └─ rank 2 ─> its examples ─> gradient ─┘
+
+A step is a number of examples, however many processes there are. Each takes its slice; the
+gradient of a sum is the sum of gradients; so N ranks take the very step that one would. Two things
+must be counted over all of them before anything is divided: the supervised tokens, for a share
+with long answers has more of them than one with short ones, and the loss that is told.
+
+One process is the usual case. It is `Ranks()`: rank 0 of 1, whose share is everything and whose sum
+is its own number. So nobody else has to ask whether there are others.
+
+The gradients are summed by torch's DistributedDataParallel, while the way back is still under way;
+or, with --shard, by FSDP2 (sharding.py). What is told here are a few numbers a step.
+
+    python -m gpt.parallel          # a step of seven examples on three ranks, and on one
+    torchrun --nproc-per-node 8 scripts/train.py …
+
+Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training" (2020).
+"""
+
+import contextlib
+import io
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from gpt.cli import run
+from gpt.errors import UserError
+from gpt.hardware import find_device
+from gpt.ordering import share
+from gpt.watching import Watch, flush, say
+
+# What torch waits for a rank that says nothing. The watch knows sooner; saving may take minutes.
+_PATIENCE = timedelta(hours=2)
+
+
+class RanksError(UserError):
+    """Processes that cannot train together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """This process among those that train one model."""
+
+    rank: int = 0
+    n: int = 1
+    local_rank: int = 0  # on this machine
+    group: Any = None  # for numbers that are on the CPU; None: the one of all work
+    watch: Watch | None = None
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, examples: np.ndarray) -> np.ndarray:
+        return share(examples, self.rank, self.n)
+
+    def largest_share(self, n_examples: int) -> int:
+        return -(-n_examples // self.n)
+
+    def seed(self, seed: int, step: int) -> None:
+        """So that no two ranks drop the same, and a resumed run drops what it would have."""
+        if self.n > 1:
+            torch.manual_seed((seed * 1_000_003 + step) * 65_537 + self.rank & 2**63 - 1)
+
+    # ---- numbers, told by all to all ---------------------------------------------------------
+
+    def gather(self, *numbers: float) -> list[list[float]]:
+        """The numbers of every rank."""
+        if self.n == 1:
+            return [list(numbers)]
+        own = torch.tensor(numbers, dtype=torch.float64)
+        of_each = [torch.empty_like(own) for _ in range(self.n)]
+        self.passed()  # who waits for the others is ahead of them
+        dist.all_gather(of_each, own, group=self.group)
+        self.passed()
+        return [numbers.tolist() for numbers in of_each]
+
+    def sum(self, number: float) -> float:
+        """Over all ranks; to the last bit the same on each."""
+        return sum(numbers[0] for numbers in self.gather(number))
+
+    def most(self, number: float) -> float:
+        return max(numbers[0] for numbers in self.gather(number))
+
+    def told(self, what: Any) -> Any:
+        """What the first rank says."""
+        if self.n == 1:
+            return what
+        told = [what]
+        dist.broadcast_object_list(told, src=0, group=self.group, device=torch.device("cpu"))
+        self.passed()
+        return told[0]
+
+    def collect(self, what: Any) -> list[Any]:
+        """What each says, at the first rank; nothing at the others."""
+        if self.n == 1:
+            return [what]
+        of_each = [None] * self.n if self.is_first else None
+        dist.gather_object(what, of_each, dst=0, group=self.group)
+        self.passed()
+        return of_each or []
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.gather(0.0)
+
+    # ---- signs of life -----------------------------------------------------------------------
+
+    def passed(self) -> None:
+        """The main thread has come through something."""
+        if self.watch is not None:
+            self.watch.progress += 1
+
+    def expect(self, seconds: float) -> None:
+        """As long as this, a step may well stand still."""
+        if self.watch is not None:
+            self.watch.expect(seconds)
+
+    def hurried(self) -> contextlib.AbstractContextManager[None]:
+        """A block that is not to stand still."""
+        return self.watch.hurried() if self.watch else contextlib.nullcontext()
+
+    # ---- who does it -------------------------------------------------------------------------
+
+    def one_of_a_host_first(self, do: Callable[[], Any]) -> Any:
+        """What all do, but for one of each machine first: the others find what it has fetched."""
+        result = do() if self.local_rank == 0 else None
+        self.wait()
+        return result if self.local_rank == 0 else do()
+
+    def speaks(self, say: Callable[[str], object]) -> Callable[[str], object]:
+        """say, at the first rank; at the others nothing."""
+        return say if self.is_first else lambda line: None
+
+    def only_first(self, make: Callable[[], Any]) -> Any:
+        """What it makes; at the other ranks, what takes all calls and does nothing."""
+        return make() if self.is_first else Mute()
+
+    def device(self, found: torch.device) -> torch.device:
+        """The one that is this rank's own."""
+        if self.n == 1 or found.type == "cpu":
+            return found
+        return torch.device(found.type, self.local_rank)
+
+
+class Mute:
+    """Takes any call, and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+    def __enter__(self) -> "Mute":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, *args: Any) -> None:
+        pass
+
+
+ALONE = Ranks()
+
+
+# ---- coming together ------------------------------------------------------------------------
+
+
+def n_asked() -> int:
+    """How many processes torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launch() -> str | None:
+    """Tells the processes of one torchrun, its restarts included, from those of another."""
+    if "TORCHELASTIC_RESTART_COUNT" not in os.environ:
+        return None
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return run_id if run_id != "none" else f"{socket.gethostname()} {os.getppid()}"
+
+
+def is_restarted() -> bool:
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+@contextlib.contextmanager
+def joined(device: str = "auto") -> Iterator[Ranks]:
+    """This process among the others that torchrun has started; `Ranks()` if it has started none.
+
+    Whatever ends the block, ends the block of every rank; and one of them says what it was.
+    """
+    if n_asked() == 1:
+        yield ALONE
+        return
+    with _quiet_unless_first():
+        ranks = _join(device)
+        try:
+            yield ranks
+            ranks.wait()  # nobody leaves, and is missed, before all have done their part
+        except (Exception, KeyboardInterrupt) as error:
+            leave(ranks.watch.fail(error))
+        finally:
+            ranks.watch.end()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; one of several at once, and with nothing taken down.
+
+    Taking leave of ranks that are gone could take for ever. So could it of others: a group of
+    gloo's that Python lets go waits for a thread, which may be waiting for Python.
+    """
+    if n_asked() == 1:
+        sys.exit(code)
+    flush()
+    os._exit(code)
+
+
+def _join(device: str) -> Ranks:
+    try:
+        rank, n, local_rank = (
+            int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        )
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    except (KeyError, ValueError) as error:
+        raise RanksError(
+            f"WORLD_SIZE is set, but {error} is not as torchrun sets it: start several processes "
+            "with torchrun --nproc-per-node N scripts/train.py …"
+        ) from None
+    found = find_device(device)
+    if found.index is not None:
+        raise RanksError(f"--device {device}: of several processes each takes its own: give cuda")
+    if found.type == "mps":
+        raise RanksError("several processes cannot share this GPU: --device cpu, or no torchrun")
+    if found.type == "cuda":
+        there = torch.cuda.device_count()
+        if local_rank >= there:
+            fault = f"rank {rank} has no GPU of its own: {socket.gethostname()} has {there}: give "
+            fault += f"torchrun --nproc-per-node {there}"
+            if local_rank == there > 0:  # one of those that have none; `cli.run` is for rank 0
+                say(fault)
+            raise RanksError(fault)
+        torch.cuda.set_device(local_rank)
+    backend = "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=_PATIENCE)
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE) if found.type == "cuda" else None
+    own = dist.TCPStore(address, port, is_master=False, wait_for_workers=False,
+                        timeout=timedelta(seconds=20))  # fmt: skip
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    watch = Watch(dist.PrefixStore(f"talimat {attempt}", own), rank, n, local_rank)
+    ranks = Ranks(rank, n, local_rank, group, watch)
+    ranks.wait()
+    watch.begin()
+    return ranks
+
+
+@contextlib.contextmanager
+def _quiet_unless_first() -> Iterator[None]:
+    """Only the first rank prints; errors go another way, to stderr."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _demo() -> None:
+    from gpt.batching import collate_weighted
+    from gpt.config import GPTConfig
+    from gpt.loss import summed_loss
+    from gpt.model import GPT
+
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, n_ctx=16, n_layer=2, n_head=2, n_embd=16, dropout=0.0))
+    n_answers = (1, 9, 2, 1, 8, 2, 1)
+    examples = [
+        ([7, 3, *range(10, 10 + n)], [False, False] + [True] * n) for n in n_answers
+    ]  # an end is supervised, too
+    step = np.arange(len(examples))
+
+    def gradient_of(of_ranks: list[np.ndarray], divided_by: Callable[[int], int]) -> torch.Tensor:
+        model.zero_grad()
+        for i, part in enumerate(of_ranks):
+            batch = collate_weighted([examples[j] for j in part], 0, 0.0)
+            (summed_loss(model, batch) / divided_by(i)).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    shares = [share(step, rank, 3) for rank in range(3)]
+    counts = [sum(n_answers[i] + 1 for i in part) for part in shares]
+    for rank, (part, count) in enumerate(zip(shares, counts, strict=True)):
+        print(f"rank {rank}: examples {part.tolist()!s:<10} {count:>2} supervised tokens")
+    one = gradient_of([step], lambda rank: sum(counts))
+    for how, divided_by in (
+        (f"each divided by the step's {sum(counts)} tokens", lambda rank: sum(counts)),
+        ("each divided by its own, then averaged", lambda rank: 3 * counts[rank]),
+    ):
+        gap = ((gradient_of(shares, divided_by) - one).norm() / one.norm()).item()
+        told = "the gradient of one process" if gap < 1e-5 else f"another one, {gap:.0%} off"
+        print(f"  {how}: {told}")
+
+
+if __name__ == "__main__":
+    run(_demo)
