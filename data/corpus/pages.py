@@ -3,6 +3,7 @@
 They name the thing, and then tell several facts of it, by its name or as "it" and "its".
 """
 
+import re
 from collections.abc import Sequence
 
 from data.corpus.people import CAST, WISE
@@ -63,16 +64,45 @@ def page(dice: Dice, facts: Sequence[Fact]) -> str:
 def told(dice: Dice, facts: Sequence[Fact]) -> list[str]:
     """Sentences: the first names the thing, and so do at least half of the others."""
     p, q = dice.sample(CAST, 2)
-    sentences = []
+    sentences: list[str] = []
     with_it = dice.chance(0.7)  # then the thing is named in the singular: a cow, not cows
-    for i, fact in enumerate(facts):
-        same = fact.its and fact.relation.topic == facts[0].relation.topic
-        if i and with_it and same and dice.chance(0.6):
-            sentences.append(f"{cap(dice.pick(fact.its))}.")
+    subject = ""
+    for fact in facts:
+        same = fact.relation.topic == facts[0].relation.topic
+        its = with_pronouns(fact, subject) if with_it and same else ()
+        if its and dice.chance(0.6):
+            clause = dice.pick(its)
+            sentences.append(f"{cap(clause)}.")
         else:
-            says = fact.says_of_one if with_it else fact.says
-            sentences.append(statement(dice, dice.pick(says), p, q))
+            clause = dice.pick(fact.says_of_one if with_it else fact.says)
+            sentences.append(statement(dice, clause, p, q, first=not sentences))
+        subject = subject_of(fact, clause)
     return sentences
+
+
+_IT = re.compile(
+    r"((in|at) [\w ]*)?(it|they)\b"
+)  # it eats; in Europe it is; at twenty degrees it is
+
+
+def subject_of(fact: Fact, clause: str) -> str:
+    """Of whom a clause speaks: the thing itself ("it"), something of it ("its"), or others ("").
+
+    After "Brazil has the real as its currency", "it" is Brazil; after "the currency of Brazil is
+    the real", it could be the real.
+    """
+    if clause in fact.of_itself or _IT.match(clause):
+        return "it"
+    return "its" if clause.startswith("its ") else ""
+
+
+def with_pronouns(fact: Fact, subject: str) -> tuple[str, ...]:
+    """The clauses with "it" and "its" that can follow: after "its", only "its"."""
+    return (
+        fact.its
+        if subject == "it"
+        else tuple(clause for clause in fact.its if subject == "its" and clause.startswith("its "))
+    )
 
 
 def _filled(template: str, x: str, p: str, q: str) -> str:
@@ -156,13 +186,18 @@ def riddle(dice: Dice, facts: Sequence[Fact]) -> str:
     told_of = [fact for fact in told_of if fact.relation.topic == told_of[0].relation.topic]
     one = told_of[0].forms["one"]
     p, q = dice.sample(CAST, 2)
-    hints = " ".join(f"{cap(dice.pick(fact.its))}." for fact in told_of)
+    hints = hints_of([dice.pick(fact.its) for fact in told_of])
     guess = dice.pick(_GUESSES).replace("{kind}", kind)
     thinking = f"I am thinking of {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
     again = f"{cap(dice.pick(dice.pick(told_of).says))}."
     if dice.chance(0.5):
         return f"A riddle\n\n{thinking} {hints} {guess}\n\nAnswer: {one}. {again}"
     return f'"{thinking} {hints} {guess}" said {p.name}. "{cap(one)}," said {q.name}. "{again}"'
+
+
+def hints_of(clauses: Sequence[str]) -> str:
+    """What is told of "it" comes before what is told of something of it."""
+    return " ".join(f"{cap(c)}." for c in sorted(clauses, key=lambda c: not _IT.match(c)))
 
 
 def comparison(dice: Dice, facts: Sequence[Fact], others: Sequence[Fact]) -> str:
@@ -223,9 +258,11 @@ def task(dice: Dice, facts: Sequence[Fact]) -> str:
 
 def plain_description(facts: Sequence[Fact]) -> list[str]:
     """The first sentence names the thing; the others go on with "it" where they can."""
-    first = facts[0]
-    sentences = [f"{cap(first.says[0])}."]
-    for fact in facts[1:]:
-        same = fact.its and fact.relation.topic == first.relation.topic
-        sentences.append(f"{cap(fact.its[0] if same else fact.says[0])}.")
-    return sentences
+    clauses: list[str] = []
+    subject = ""
+    for fact in facts:
+        same = fact.relation.topic == facts[0].relation.topic
+        its = with_pronouns(fact, subject) if same else ()
+        clauses.append((*its, *fact.of_itself, fact.says[0])[0])
+        subject = subject_of(fact, clauses[-1])
+    return [f"{cap(clause)}." for clause in clauses]

@@ -5,7 +5,7 @@ Descriptions, letters and the like tell facts, and only such as are tuned.
 
 from collections.abc import Callable, Sequence
 
-from data.corpus.pages import plain_description
+from data.corpus.pages import hints_of, plain_description
 from data.corpus.people import CAST
 from data.corpus.speech import cap, named
 from data.corpus.tales import plot
@@ -32,8 +32,11 @@ _JOBS = _subjects(("job",), 2)
 _THINGS = _subjects(("thing", "month", "element"), 2)
 
 
-def _task(category: str, wording: str, instruction: str, output: str) -> Task:
-    return Task(instruction, "", output, category, wording, closed=False)
+def _task(
+    category: str, wording: str, instruction: str, output: str, facts: Sequence[Fact] = ()
+) -> Task:
+    content = f"{category} {sorted(fact.id for fact in facts) or output}"
+    return Task(instruction, "", output, category, wording, closed=False, content=content)
 
 
 _DESCRIBE = (
@@ -56,7 +59,7 @@ def _describing(category: str, groups: list[list[Fact]]) -> Callable[[Dice, list
         wording = dice.pick(wordings)
         request = wording.replace("{x}", named(facts[0]))
         request = request.replace("{n}", _NUMBERS[len(facts) - 1])
-        return _task(category, wording, request, " ".join(plain_description(facts)))
+        return _task(category, wording, request, " ".join(plain_description(facts)), facts)
 
     return draw
 
@@ -80,7 +83,7 @@ def _listing(dice: Dice, wordings: list[str]) -> Task:
     wording = dice.pick(wordings)
     request = wording.replace("{x}", named(facts[0])).replace("{n}", _NUMBERS[len(facts) - 1])
     lines = [f"{i}. {cap(fact.says[0])}." for i, fact in enumerate(facts, 1)]
-    return _task("lists of facts", wording, request, "\n".join(lines))
+    return _task("lists of facts", wording, request, "\n".join(lines), facts)
 
 
 _COMPARE = (
@@ -108,7 +111,8 @@ def _comparing(dice: Dice, wordings: list[str]) -> Task:
     wording = dice.pick(wordings)
     request = wording.replace("{x}", named(one[0])).replace("{y}", named(other[0]))
     told = [f"{cap(f.says[0])}, but {g.says[0]}." for f, g in pairs]
-    return _task("comparisons", wording, request, " ".join(told))
+    compared = [fact for pair in pairs for fact in pair]
+    return _task("comparisons", wording, request, " ".join(told), compared)
 
 
 _STORY = (
@@ -171,7 +175,7 @@ def _explaining(
 _LETTER = (
     "Write a short letter from {p} to {q} about {x}.",
     "{p} wants to tell {q} about {x}. Write the letter.",
-    "Write a letter to {q} about {x} and sign it with {p}.",
+    "Write a letter to {q} about {x} and sign it as {p}.",
     "Help {p} to write {q} a letter about {x}.",
     "Write to {q} about {x}. Your name is {p}.",
     "You are {p}. Write {q} a letter about {x}.",
@@ -191,7 +195,7 @@ def _letter(dice: Dice, wordings: list[str]) -> Task:
     told = " ".join(plain_description(facts))
     opening = f"Today we learned about {named(facts[0])} at school."
     text = f"Dear {q.name},\n\n{opening} {told}\n\nYour friend,\n{p.name}"
-    return _task("letters to friends", wording, request, text)
+    return _task("letters to friends", wording, request, text, facts)
 
 
 _RIDDLE = (
@@ -201,7 +205,7 @@ _RIDDLE = (
     "Can you make up a riddle about {x}?",
     "Tell me a riddle about {x}.",
     "Write a guessing game about {x}.",
-    "Give me a riddle with the answer {x}.",
+    "Give me a riddle to which the answer is {x}.",
     "I need a riddle about {x}.",
     "Think of a riddle whose answer is {x}.",
 )
@@ -214,10 +218,10 @@ def _riddle(dice: Dice, wordings: list[str]) -> Task:
     facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
     wording = dice.pick(wordings)
     one = facts[0].forms["one"]
-    hints = " ".join(f"{cap(fact.its[0])}." for fact in facts)
+    hints = hints_of([fact.its[0] for fact in facts])
     article = "an" if kind[0] in "aeiou" else "a"
     text = f"I am thinking of {article} {kind}. {hints} What is it? It is {one}."
-    return _task("riddles", wording, wording.replace("{x}", one), text)
+    return _task("riddles", wording, wording.replace("{x}", one), text, facts)
 
 
 _DIALOGUE = (
@@ -243,7 +247,7 @@ def _dialogue(dice: Dice, wordings: list[str]) -> Task:
     for fact in facts:
         lines += [f"{p.name}: {cap(fact.asks[0])}", f"{q.name}: {cap(fact.says[0])}."]
     request = request.replace("{x}", named(facts[0]))
-    return _task("dialogues", wording, request, "\n".join(lines))
+    return _task("dialogues", wording, request, "\n".join(lines), facts)
 
 
 # What draws a task, its wordings (the last is kept for validation and test), and how many there
@@ -256,8 +260,8 @@ OPEN = (
     (_listing, _LIST, (90, 2, 5)),
     (_comparing, _COMPARE, (110, 3, 6)),
     (_story, _STORY, (150, 4, 8)),
-    (_explaining("explanations", HOW_TO), _HOW, (90, 2, 4)),
-    (_explaining("explanations", WHY), _WHY, (90, 2, 4)),
+    (_explaining("explanations", HOW_TO), _HOW, (76, 1, 4)),
+    (_explaining("explanations", WHY), _WHY, (90, 1, 4)),
     (_letter, _LETTER, (80, 2, 4)),
     (_riddle, _RIDDLE, (60, 2, 4)),
     (_dialogue, _DIALOGUE, (100, 2, 4)),

@@ -21,7 +21,6 @@ RELATIONS = (
         to which class of animals does {one} belong?
         what class of animal is {one}?
         which class do {many} belong to?
-        to which kind of animals do {many} belong?
         """,
         its="""
         it is {an}
@@ -50,7 +49,6 @@ RELATIONS = (
         what do you call a baby {s}?
         what is a young {s} called?
         what is the name for the baby of {one}?
-        what are the young of {many}?
         """,
         its="""
         its young is called {an}

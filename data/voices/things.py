@@ -110,7 +110,7 @@ RELATIONS = (
         "kind",
         "kinds of things",
         "thing",
-        "the kind of thing that {one} is",
+        "the right group for {one}",
         says="""
         {one} is {an}
         {one} is a kind of {a}
