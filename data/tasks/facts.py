@@ -4,6 +4,7 @@ The wording decides the form of the answer, always in the same way: who asks for
 gets the plain sentence of the relation; everybody else gets the answer alone, without an article.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 from data.corpus.lessons import beginning
@@ -11,7 +12,7 @@ from data.corpus.speech import cap, may_be_asked_for
 from data.dice import Dice
 from data.tasks.categories import CATEGORY_OF
 from data.tasks.record import Task, plain
-from data.world.facts import HELD_OUT, Fact
+from data.world.facts import BY_RELATION, HELD_OUT, Fact
 
 SHORT, SENTENCE, BACK = "short", "sentence", "back"
 # "A sheep is a ..." has many right ends, and so has "Iron is a ...": no gap there. Where France and
@@ -146,6 +147,12 @@ def _name(fact: Fact, wording: Wording) -> str:
     for i, question in enumerate(relation.back_asks):
         fields |= {f"b{i}": question, f"B{i}": cap(question)}
     return f"{wording.instruction} {wording.input}".strip().format_map(fields)
+
+
+@cache
+def all_wordings(relation: str) -> frozenset[str]:
+    """The names of all wordings in which a relation's facts are asked for."""
+    return frozenset(_name(f, w) for f in BY_RELATION[relation] for w in wordings_of(f))
 
 
 def draw(dice: Dice, fact: Fact, n: int, unseen: bool | None) -> list[Task]:

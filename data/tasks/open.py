@@ -11,7 +11,7 @@ from data.corpus.speech import cap, named
 from data.corpus.tales import plot
 from data.dice import Dice
 from data.tasks.record import Task
-from data.world.facts import FACTS, HELD_OUT, Fact
+from data.world.facts import FACTS, HELD_OUT, Fact, occurs
 from data.world.reasons import HOW_TO, WHY
 
 _TUNED = [fact for fact in FACTS if fact.id not in HELD_OUT]
@@ -38,6 +38,8 @@ def _task(
     content = f"{category} {sorted(fact.id for fact in facts) or output}"
     return Task(instruction, "", output, category, wording, closed=False, content=content)
 
+
+_JOBS_AND_THINGS = "describing jobs and things"
 
 _DESCRIBE = (
     "Describe {x} in {n} sentences.",
@@ -214,7 +216,7 @@ _RIDDLE = (
 def _riddle(dice: Dice, wordings: list[str]) -> Task:
     facts = dice.pick((*_COUNTRIES, *_ANIMALS))
     kind = facts[0].relation.topic
-    facts = [fact for fact in facts if fact.its]
+    facts = [fact for fact in facts if fact.its and not occurs(fact.subject, fact.its[0])]
     facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
     wording = dice.pick(wordings)
     one = facts[0].forms["one"]
@@ -250,19 +252,24 @@ def _dialogue(dice: Dice, wordings: list[str]) -> Task:
     return _task("dialogues", wording, request, "\n".join(lines), facts)
 
 
-# What draws a task, its wordings (the last is kept for validation and test), and how many there
-# are on each side.
+# What draws a task, the category, its wordings (the last is kept for validation and test), and how
+# many there are on each side.
 OPEN = (
-    (_describing("describing animals", _ANIMALS), _DESCRIBE, (110, 3, 6)),
-    (_describing("describing countries", _COUNTRIES), _DESCRIBE, (130, 3, 6)),
-    (_describing("describing jobs and things", _JOBS), _DESCRIBE, (60, 1, 3)),
-    (_describing("describing jobs and things", _THINGS), _DESCRIBE, (70, 2, 4)),
-    (_listing, _LIST, (90, 2, 5)),
-    (_comparing, _COMPARE, (110, 3, 6)),
-    (_story, _STORY, (150, 4, 8)),
-    (_explaining("explanations", HOW_TO), _HOW, (76, 1, 4)),
-    (_explaining("explanations", WHY), _WHY, (90, 1, 4)),
-    (_letter, _LETTER, (80, 2, 4)),
-    (_riddle, _RIDDLE, (60, 2, 4)),
-    (_dialogue, _DIALOGUE, (100, 2, 4)),
+    (_describing("describing animals", _ANIMALS), "describing animals", _DESCRIBE, (110, 3, 6)),
+    (
+        _describing("describing countries", _COUNTRIES),
+        "describing countries",
+        _DESCRIBE,
+        (130, 3, 6),
+    ),
+    (_describing(_JOBS_AND_THINGS, _JOBS), _JOBS_AND_THINGS, _DESCRIBE, (60, 1, 3)),
+    (_describing(_JOBS_AND_THINGS, _THINGS), _JOBS_AND_THINGS, _DESCRIBE, (70, 2, 4)),
+    (_listing, "lists of facts", _LIST, (90, 3, 5)),
+    (_comparing, "comparisons", _COMPARE, (110, 3, 6)),
+    (_story, "stories", _STORY, (150, 4, 8)),
+    (_explaining("explanations", HOW_TO), "explanations", _HOW, (66, 1, 4)),
+    (_explaining("explanations", WHY), "explanations", _WHY, (96, 2, 4)),
+    (_letter, "letters to friends", _LETTER, (80, 2, 4)),
+    (_riddle, "riddles", _RIDDLE, (60, 2, 4)),
+    (_dialogue, "dialogues", _DIALOGUE, (100, 2, 4)),
 )
