@@ -30,6 +30,7 @@ _IRREGULAR = {
     "fisherman": "fishermen",
     "postman": "postmen",
     "starfish": "starfish",
+    "pack of cards": "packs of cards",
 }
 _F_TO_VES = ("leaf", "knife", "wolf", "half", "shelf", "wife", "life", "calf", "loaf", "thief")
 _O_TO_OES = ("potato", "tomato", "hero", "mango", "mosquito")

@@ -135,7 +135,7 @@ def _dialogue(fields: dict[str, str], output: str) -> Iterator[str]:
 
 def _explanation(fields: dict[str, str], output: str) -> Iterator[str]:
     pages = {what: " ".join(told) for what, told in (*HOW_TO, *WHY)}
-    if pages.get(fields["x"]) != output:
+    if pages.get(fields["x"].replace("my ", "your ")) != output:
         yield f"this is not what the world says of: {fields['x']}"
 
 

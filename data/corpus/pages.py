@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from data.corpus.people import CAST, WISE
 from data.corpus.speech import ask, cap, named, quoted, statement
 from data.dice import Dice
-from data.world.facts import Fact
+from data.world.endings import a
+from data.world.facts import Fact, occurs
+from data.world.measures import number_word
 
 _KINDS_OF_TOPICS = {
     "country": "country",
@@ -166,7 +168,7 @@ def notes(dice: Dice, facts: Sequence[Fact]) -> str:
     x = named(facts[0])
     title = dice.pick((cap(x), f"Notes about {x}", f"{p.name}'s notes about {x}", f"Facts: {x}"))
     if dice.chance(0.5):
-        lines = [f"- {fact.relation.name.replace('_', ' ')}: {fact.answer}" for fact in facts]
+        lines = [f"- {_label(fact)}: {fact.answer}" for fact in facts]
     elif dice.chance(0.5):
         lines = [f"- {cap(fact.says[0])}." for fact in facts]
     else:
@@ -174,12 +176,51 @@ def notes(dice: Dice, facts: Sequence[Fact]) -> str:
     return "\n".join([title, *lines])
 
 
+_LABELS = {
+    "american": "American word",
+    "contraction": "short form",
+    "giver": "animal",
+    "group": "a group of them",
+    "homeland": "home country",
+    "job": "work",
+    "kind": "kind of thing",
+    "letters": "number of letters",
+    "measure": "instrument",
+    "month_days": "number of days",
+    "month_place": "place in the year",
+    "next_day": "the next day",
+    "next_letter": "the next letter",
+    "next_month": "the next month",
+    "number_word": "word",
+    "past": "past tense",
+    "planet_place": "place among the planets",
+    "roman": "Roman numeral",
+    "sense": "part of the body",
+    "sight": "city",
+    "source": "made from",
+    "state": "in a warm room",
+    "synonym": "another word",
+}
+
+
+def _label(fact: Fact) -> str:
+    """What stands before the answer in a list about one thing."""
+    name = fact.relation.name
+    return fact.more["parts"] if name == "count" else _LABELS.get(name, name)
+
+
 _GUESSES = ("What is it?", "Can you guess it?", "Guess!", "Which {kind} is it?")
 
 
 def riddle(dice: Dice, facts: Sequence[Fact]) -> str:
     """What the facts say without the name, and then the name."""
-    told_of = [fact for fact in facts if fact.its and fact.relation.topic in _KINDS_OF_TOPICS]
+    told_of = [
+        fact
+        for fact in facts
+        if fact.relation.topic in _KINDS_OF_TOPICS
+        and fact.its
+        and not any(occurs(fact.subject, clause) for clause in fact.its)
+    ]
     if len(told_of) < 2:
         return page(dice, facts)
     kind = _KINDS_OF_TOPICS[told_of[0].relation.topic]
@@ -188,7 +229,7 @@ def riddle(dice: Dice, facts: Sequence[Fact]) -> str:
     p, q = dice.sample(CAST, 2)
     hints = hints_of([dice.pick(fact.its) for fact in told_of])
     guess = dice.pick(_GUESSES).replace("{kind}", kind)
-    thinking = f"I am thinking of {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
+    thinking = f"I am thinking of {a(kind)}."
     again = f"{cap(dice.pick(dice.pick(told_of).says))}."
     if dice.chance(0.5):
         return f"A riddle\n\n{thinking} {hints} {guess}\n\nAnswer: {one}. {again}"
@@ -225,23 +266,22 @@ def comparison(dice: Dice, facts: Sequence[Fact], others: Sequence[Fact]) -> str
     return " ".join(parts)
 
 
+DESCRIBE = ("Describe {x} in {n} sentences.", "Write {n} sentences about {x}.")
 _TASKS = (
-    "Describe {x} in {n} sentences.",
-    "Write {n} sentences about {x}.",
+    *DESCRIBE,
     "Write a short text about {x}.",
     "Explain what you know about {x}.",
     "Tell me something about {x}.",
     "Give a short description of {x}.",
     "List some facts about {x}.",
 )
-_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
 
 
 def task(dice: Dice, facts: Sequence[Fact]) -> str:
     """Somebody is asked to write, and does it in the plainest words."""
     p = dice.pick(CAST)
     x = named(facts[0])
-    request = dice.pick(_TASKS).replace("{x}", x).replace("{n}", _NUMBERS[len(facts) - 1])
+    request = dice.pick(_TASKS).replace("{x}", x).replace("{n}", number_word(len(facts)))
     written = " ".join(plain_description(facts))
     wise = dice.pick(WISE)
     return dice.pick(

@@ -22,7 +22,7 @@ def cap(text: str) -> str:
 
 
 # Requests that name what they want: {k} is "the capital of Japan".
-_REQUESTS = (
+REQUESTS = (
     "What is {k}?",
     "Do you know {k}?",
     "Can you tell me {k}?",
@@ -59,12 +59,12 @@ _PERSONS_AND_THINGS += ("the country of a", "the country whose")
 
 def may_be_asked_for(request: str, key: str) -> bool:
     """Whether a request, such as "What is {k}?", fits what it asks for."""
-    stiff = request.startswith(("What is {", "Give {"))
+    stiff = request.startswith(("What is {", "Give "))
     return not (stiff and key.startswith(_PERSONS_AND_THINGS))
 
 
 def _request(dice: Dice, key: str, first: bool) -> str:
-    fitting = [r for r in _REQUESTS if may_be_asked_for(r, key)]
+    fitting = [r for r in REQUESTS if may_be_asked_for(r, key)]
     return dice.pick(fitting[:-1] if first else fitting).replace("{k}", key)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 from data.corpus.lessons import beginning
-from data.corpus.speech import cap, may_be_asked_for
+from data.corpus.speech import REQUESTS, cap, may_be_asked_for
 from data.dice import Dice
 from data.tasks.categories import CATEGORY_OF
 from data.tasks.record import Task, plain
@@ -33,23 +33,15 @@ class Wording(NamedTuple):
     unseen: bool = False  # only validation and test have it
 
 
+_KEPT = ("Please tell me {k}.", "I would like to hear {k}.", "Can you tell me {k}?")
 _SHORT = (
-    Wording("What is {k}?", "", SHORT),
-    Wording("Name {k}.", "", SHORT),
-    Wording("Tell me {k}.", "", SHORT),
-    Wording("Give {k}.", "", SHORT),
-    Wording("Write down {k}.", "", SHORT),
-    Wording("I want to know {k}.", "", SHORT),
-    Wording("Do you know {k}?", "", SHORT),
+    *(Wording(request, "", SHORT, request in _KEPT) for request in REQUESTS[:-1]),
     Wording("Give a short answer: {q0}", "", SHORT),
     Wording("{Q1} Just the answer, please.", "", SHORT),
     Wording("Answer the question.", "{Q0}", SHORT),
     Wording("Give a short answer to this question.", "{Q1}", SHORT),
     Wording("Complete the sentence.", "{gap} ...", SHORT),
     Wording("Fill the gap.", "{gap} ...", SHORT),
-    Wording("Please tell me {k}.", "", SHORT, unseen=True),
-    Wording("I would like to hear {k}.", "", SHORT, unseen=True),
-    Wording("Can you tell me {k}?", "", SHORT, unseen=True),
 )
 _SENTENCE = (
     Wording("Answer in a full sentence: {q0}", "", SENTENCE),

@@ -5,17 +5,18 @@ Descriptions, letters and the like tell facts, and only such as are tuned.
 
 from collections.abc import Callable, Sequence
 
-from data.corpus.pages import hints_of, plain_description
+from data.corpus.pages import DESCRIBE, hints_of, plain_description
 from data.corpus.people import CAST
 from data.corpus.speech import cap, named
-from data.corpus.tales import plot
+from data.corpus.tales import HOW, WHY_ASKED, asked_about, plot
 from data.dice import Dice
 from data.tasks.record import Task
+from data.world.endings import a
 from data.world.facts import FACTS, HELD_OUT, Fact, occurs
+from data.world.measures import number_word
 from data.world.reasons import HOW_TO, WHY
 
 _TUNED = [fact for fact in FACTS if fact.id not in HELD_OUT]
-_NUMBERS = ("one", "two", "three", "four", "five", "six")
 
 
 def _subjects(topics: Sequence[str], at_least: int) -> list[list[Fact]]:
@@ -42,8 +43,7 @@ def _task(
 _JOBS_AND_THINGS = "describing jobs and things"
 
 _DESCRIBE = (
-    "Describe {x} in {n} sentences.",
-    "Write {n} sentences about {x}.",
+    *DESCRIBE,
     "Tell me {n} things about {x}.",
     "What can you tell me about {x}? Write {n} sentences.",
     "Explain in {n} sentences what you know about {x}.",
@@ -60,7 +60,7 @@ def _describing(category: str, groups: list[list[Fact]]) -> Callable[[Dice, list
         facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
         wording = dice.pick(wordings)
         request = wording.replace("{x}", named(facts[0]))
-        request = request.replace("{n}", _NUMBERS[len(facts) - 1])
+        request = request.replace("{n}", number_word(len(facts)))
         return _task(category, wording, request, " ".join(plain_description(facts)), facts)
 
     return draw
@@ -83,7 +83,7 @@ def _listing(dice: Dice, wordings: list[str]) -> Task:
     facts = dice.pick((*_COUNTRIES, *_ANIMALS))
     facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
     wording = dice.pick(wordings)
-    request = wording.replace("{x}", named(facts[0])).replace("{n}", _NUMBERS[len(facts) - 1])
+    request = wording.replace("{x}", named(facts[0])).replace("{n}", number_word(len(facts)))
     lines = [f"{i}. {cap(fact.says[0])}." for i, fact in enumerate(facts, 1)]
     return _task("lists of facts", wording, request, "\n".join(lines), facts)
 
@@ -139,27 +139,12 @@ def _story(dice: Dice, wordings: list[str]) -> Task:
     return _task("stories", wording, request, " ".join([begin, *sentences]))
 
 
-_HOW = (
-    "Explain how to {x}.",
-    "How do you {x}?",
-    "Tell me how to {x}.",
-    "Describe how to {x}.",
-    "I want to know how to {x}.",
-    "Explain step by step how to {x}.",
-    "What must I do to {x}?",
-    "Teach me to {x}.",
-    "Can you explain how to {x}?",
-)
+_HOW = (*HOW, "Explain step by step how to {x}.", "What must I do to {x}?", "Teach me to {x}.")
 _WHY = (
-    "Explain why {x}.",
-    "Why is it that {x}?",
-    "Tell me why {x}.",
-    "I want to know why {x}.",
+    *WHY_ASKED,
     "Give the reason why {x}.",
-    "Do you know why {x}?",
     "What is the reason that {x}?",
     "Write in a few sentences why {x}.",
-    "Can you explain why {x}?",
 )
 
 
@@ -169,7 +154,7 @@ def _explaining(
     def draw(dice: Dice, wordings: list[str]) -> Task:
         what, sentences = dice.pick(pages)
         wording = dice.pick(wordings)
-        return _task(category, wording, wording.replace("{x}", what), " ".join(sentences))
+        return _task(category, wording, asked_about(wording, what), " ".join(sentences))
 
     return draw
 
@@ -221,8 +206,7 @@ def _riddle(dice: Dice, wordings: list[str]) -> Task:
     wording = dice.pick(wordings)
     one = facts[0].forms["one"]
     hints = hints_of([fact.its[0] for fact in facts])
-    article = "an" if kind[0] in "aeiou" else "a"
-    text = f"I am thinking of {article} {kind}. {hints} What is it? It is {one}."
+    text = f"I am thinking of {a(kind)}. {hints} What is it? It is {one}."
     return _task("riddles", wording, wording.replace("{x}", one), text, facts)
 
 

@@ -18,9 +18,9 @@ RELATIONS = (
         """,
         asks="""
         what kind of animal is {one}?
-        to which class of animals does {one} belong?
         what class of animal is {one}?
-        which class do {many} belong to?
+        which kind of animal is {one}?
+        what kind of animal is the {s}?
         """,
         its="""
         it is {an}

@@ -71,7 +71,7 @@ beetle | insect | - | - | - | - | - | 6
 cricket | insect | - | chirp | - | - | - | 6
 mosquito | insect | - | - | - | - | swarm | 6
 spider | - | spiderling | - | web | flies | - | 8
-crab | - | - | - | beach | - | - | 10
+crab | - | - | - | - | - | - | 10
 """)
 
 # Said of other animals as well, here or in the wide world: nobody is asked which animal it is.
