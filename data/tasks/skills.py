@@ -26,7 +26,7 @@ def draw(dice: Dice, skill: Skill, unseen: bool | None) -> Task:
         category=CATEGORY_OF[skill.theme],
         wording=name,
         closed=True,
-        content=f"{skill.name} {_signs_alike(exercise.x)} {exercise.question} {exercise.answer}",
+        content=f"{skill.theme} {_signs_alike(exercise.x)} {exercise.question} {exercise.answer}",
     )
 
 
