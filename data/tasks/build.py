@@ -150,8 +150,8 @@ def _test_first(counts: tuple[int, int, int]) -> list[tuple[str, int]]:
 
 
 def _skills(dice: Dice, tasks: Tasks) -> None:
-    for skill in SKILLS:
-        for split, n in _test_first(PER_SKILL):
+    for split, n in _test_first(PER_SKILL):
+        for skill in SKILLS:
             for i in range(n):
                 unseen = False if split == "train" else True if i % 2 else None
                 tasks.fill(1, split, lambda s=skill, u=unseen: skill_tasks.draw(dice, s, u))

@@ -18,6 +18,8 @@ SHORT, SENTENCE, BACK = "short", "sentence", "back"
 # "A sheep is a ..." has many right ends, and so has "Iron is a ...": no gap there. Where France and
 # the Louvre are, "The continent of France is ..." asks clearly enough.
 _NO_GAP = ("class", "kind", "job", "nationality", "state")
+# "The work of a baker" is to bake bread, and not "bakes bread": it is not asked for by that name.
+_NO_KEY = ("job",)
 _GAP_BY_KEY = ("continent", "sight")
 
 
@@ -96,7 +98,8 @@ def _gap(fact: Fact) -> str:
 
 
 def _fields(fact: Fact) -> dict[str, str]:
-    fields = {"k": fact.key, "gap": _gap(fact), "bk": ""}
+    key = "" if fact.relation.name in _NO_KEY else fact.key
+    fields = {"k": key, "gap": _gap(fact), "bk": ""}
     for i, question in enumerate(fact.asks):
         fields |= {f"q{i}": question, f"Q{i}": cap(question)}
     if fact.back_asks:
