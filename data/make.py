@@ -11,6 +11,8 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,16 +35,15 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     from gpt.cli import ArgumentParser
 
-    parser = ArgumentParser(__doc__)
+    parser = ArgumentParser(__doc__, folder="data")
     parser.add_argument("what", choices=("corpus", "instructions", "check"))
     parser.add_argument(
         "--tokens-about",
         type=size,
-        default=1_000_000,
         metavar="N",
         help="how much corpus: 500k, 20M (default: 1M); 3.6 characters count as one token",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the corpus (default: 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the corpus (default: 0)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -50,6 +51,12 @@ def parse_arguments() -> argparse.Namespace:
         help="written, or checked (default: corpus.txt here, or data/instructions.json)",
     )
     args = parser.parse_args()
+    if args.what != "corpus" and (args.seed, args.tokens_about) != (None, None):
+        parser.error("--seed and --tokens-about are of the corpus; the instructions have their own")
+    if args.seed is None:
+        args.seed = 0
+    if args.tokens_about is None:
+        args.tokens_about = 1_000_000
     if args.out is None:
         args.out = Path("corpus.txt") if args.what == "corpus" else INSTRUCTIONS
     return args
@@ -57,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def size(text: str) -> int:
     """500000, 500k or 20M."""
-    match = re.fullmatch(r"(\d+)([kKmM]?)", text)
+    match = re.fullmatch(r"(\d*[1-9]\d*)([kKmM]?)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"a number such as 500k or 20M, not {text!r}")
     return int(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()]
@@ -71,7 +78,8 @@ def write_corpus(path: Path, tokens: int, seed: int) -> None:
     n_wanted = round(tokens * CHARACTERS_PER_TOKEN)
     n_documents = n_characters = 0
     with (
-        open_for_writing(path) as file,
+        writing(path),
+        path.open("w", encoding="utf-8", newline="\n") as file,  # \n everywhere: equal bytes
         tqdm(total=n_wanted, unit="B", unit_scale=True, disable=None) as bar,
     ):
         for text in documents(seed):
@@ -86,10 +94,11 @@ def write_corpus(path: Path, tokens: int, seed: int) -> None:
 
 def write_instructions(path: Path) -> None:
     from data.tasks.build import as_json, build
+    from gpt.files import replace_file
 
     records = build()
-    with open_for_writing(path) as file:
-        file.write(as_json(records))
+    with writing(path):
+        replace_file(path, as_json(records).encode("utf-8"))
     print(f"{path}: {len(records):,} instructions")
 
 
@@ -104,12 +113,13 @@ def check(path: Path) -> None:
     sys.exit(1 if found else 0)
 
 
-def open_for_writing(path: Path):
-    """Line ends are \\n everywhere: what is written is the same on every machine."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk, or a folder that is not there, in one line."""
     from gpt.errors import UserError
 
     try:
-        return path.open("w", encoding="utf-8", newline="\n")
+        yield
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -17,13 +17,16 @@ from gpt.errors import UserError
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with no abbreviations, and a "did you mean" for what it does not know."""
 
-    def __init__(self, description: str | None, epilog: str | None = None) -> None:
+    def __init__(
+        self, description: str | None, epilog: str | None = None, folder: str = "scripts"
+    ) -> None:
         super().__init__(
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,  # both are laid out by hand
             allow_abbrev=False,
         )
+        self.folder = folder  # of the command, as one types it
 
     def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:
         args = sys.argv[1:] if args is None else args
@@ -42,7 +45,7 @@ class ArgumentParser(argparse.ArgumentParser):
         """Two lines where argparse repeats the whole usage first."""
         if not _is_first():
             self.exit(2)
-        self.exit(2, f"error: {message}\nusage: python scripts/{self.prog} --help\n")
+        self.exit(2, f"error: {message}\nusage: python {self.folder}/{self.prog} --help\n")
 
 
 def _is_first() -> bool:

@@ -91,6 +91,37 @@ def test_it_reads_like_english_with_all_kinds_of_beginnings(texts):
     assert len(Counter(re.findall(r"[a-z]+", whole.lower()))) < 4000
 
 
+@pytest.mark.parametrize(
+    "blemish",
+    [
+        r"\A\W*(And|Also)\b",  # nothing was said before
+        r"wants to [^.]*\byour\b",
+        r"(I want to know how|Teach me) to [^.]*\byour\b",
+        r"The (\w+) (is|was) (not )?a \1\b",
+        r"\bis is ",
+        r"In a beach",
+        r"- (month|next|number|planet) (place|days|month|day|letter|word)\b",
+        r"(What is|Which number comes) [^.?:\n]*: (\d+, )+\d+\.",
+        r"(?i)in one word[:,] [^?\n]*\?\W+(\w+: |\w+ said[:,] \W?)?[\w']+ [\w']+[.,]\"",
+        r"What is the (author|painter|composer|animal|person) ",
+        r"(?i)to which (kind|class) of (animals|things)",
+        r"What do \w+ do\?",
+        r"people from [\w ]+ called",
+        r"Homer (came|was born)",
+    ],
+)
+def test_no_text_has_an_old_blemish(texts, blemish):
+    assert [text for text in texts if re.search(blemish, text)] == []
+
+
+def test_a_list_for_one_word_each_has_one_word_each(texts):
+    asked = [text for text in texts if re.match(r"[^\n]*\nAnswer in one word\.\n\n", text)]
+    assert asked
+    for text in asked:
+        answers = text.partition("Answer in one word.\n")[2].strip().split("\n\n")
+        assert not any(" " in row.split("\n")[1] for row in answers if "?\n" in row), text
+
+
 def test_the_same_seed_gives_the_same_documents_in_any_process():
     code = (
         "import hashlib; from itertools import islice; from data.corpus.stream import documents;"
@@ -117,13 +148,13 @@ def test_another_seed_gives_other_documents():
 
 def test_what_a_question_gets_depends_on_what_it_asks_for():
     dice = Dice(3)
-    fact = BY_ID["young/cow"]
+    fact = BY_ID["young/sheep"]
     exchanges = [ask(dice, fact) for _ in range(400)]
     one_word = [e for e in exchanges if "one word" in e.question or "short answer" in e.question]
     sentences = [e for e in exchanges if "sentence" in e.question]
-    assert {e.answer for e in one_word} == {"Calf."}
-    assert {e.answer for e in sentences} == {"The young of a cow is called a calf."}
-    assert any(e.answer == "A cow." for e in exchanges)  # asked from the other end
+    assert {e.answer for e in one_word} == {"Lamb."}
+    assert {e.answer for e in sentences} == {"The young of a sheep is called a lamb."}
+    assert any(e.answer == "A sheep." for e in exchanges)  # asked from the other end
     assert len({e.question for e in exchanges}) > 20
 
 
@@ -151,6 +182,10 @@ def test_the_command_writes_documents_between_end_lines(tmp_path):
 def test_the_commands_mistakes_take_a_line_or_two(tmp_path):
     done = run_make("corpus", "--tokens-about", "many", code=2)
     assert "500k or 20M, not 'many'" in done.stderr
+    assert "python data/make.py --help" in done.stderr
+    assert "a number such as" in run_make("corpus", "--tokens-about", "0", code=2).stderr
+    for what in ("check", "instructions"):
+        assert "are of the corpus" in run_make(what, "--seed", "1", code=2).stderr
     done = run_make("corpus", "--out", str(tmp_path / "no" / "such" / "folder.txt"), code=1)
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from data.corpus.stream import documents
 from gpt.generate import generate
+from gpt.records import Turn
 from gpt.template import template_of
 from gpt.tokenizer import Tokenizer
 from gpt.weights import load_model
@@ -62,8 +63,6 @@ def test_it_goes_on_as_its_corpus_would(mini):
 
 def test_it_has_never_seen_an_instruction_and_does_not_answer_one(mini):
     prompt = template_of(MINI).prompt_ids
-    from gpt.records import Turn
-
     asked = prompt(TOKENIZER, [Turn("user", "What is the capital of Japan?")])
     answer = generate(mini, [asked], 16, end_id=TOKENIZER.end_id)[0]
     assert "Tokyo" not in TOKENIZER.decode(answer.ids)

@@ -6,11 +6,12 @@ python data/make.py check            # data/instructions.json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from data.checking import facts, skills
+from data.checking import questions, skills, texts, wordings
+from data.checking.facts import forms_of
 from data.tasks.record import SIDES
-from data.world.facts import BY_ID, HELD_OUT
+from data.world.facts import HELD_OUT
 
-_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+_TEXTS = ("instruction", "input", "output", "category", "wording", "split")
 
 
 def problems(records: Sequence[dict]) -> list[str]:
@@ -20,63 +21,65 @@ def problems(records: Sequence[dict]) -> list[str]:
 
 def problem(record: dict) -> str | None:
     """What is wrong with one record by itself, or None."""
+    lacking = [key for key in _TEXTS if not isinstance(record.get(key), str)]
+    lacking += [] if isinstance(record.get("closed"), bool) else ["closed"]
+    if lacking:
+        return f"without {', '.join(map(repr, lacking))}"
+    try:
+        return _problem(record)
+    except Exception as error:  # whatever is wrong with it, the other records are checked, too
+        return f"cannot be worked out: {type(error).__name__}: {error}"
+
+
+def _problem(record: dict) -> str | None:
     if record["split"] not in SIDES:
         return f"no such side: {record['split']}"
+    if record.get("held_out", False) is not (record.get("fact") in HELD_OUT):
+        return "held_out does not say whether the fact is held out"
+    found = wordings.problem(record)
+    if found:
+        return found
     if not record["closed"]:
-        return _open_problem(record)
-    if "fact" in record:
-        if record["held_out"] != (record["fact"] in HELD_OUT):
-            return "held_out does not say whether the fact is held out"
-        return facts.problem(record)
-    return skills.problem(record)
+        return texts.problem(record)
+    return questions.problem(record) if "fact" in record else skills.problem(record)
 
 
 def _wrong(records: Iterable[dict]) -> Iterator[str]:
     for i, record in enumerate(records):
         found = problem(record)
         if found:
-            yield f"record {i}: {record['instruction']} {record['input']} -> {found}"
+            yield f"record {i}: {_asked(record)} -> {found}"
 
 
-def _open_problem(record: dict) -> str | None:
-    """An open answer has several sentences; as many as are asked for, where a number is asked."""
-    output = record["output"]
-    sentences = len(re.findall(r"[.!?]['\"]?(?=\s|$)", output))
-    asked = re.search(
-        rf"\b({'|'.join(_NUMBERS)}) (sentences|facts|things)\b", record["instruction"]
-    )
-    if asked and asked[2] == "facts":
-        sentences = len(output.splitlines())
-    if asked and sentences != _NUMBERS[asked[1]]:
-        return f"{asked[0]} are asked for, not {sentences}"
-    return None if sentences > 1 else "an open answer of one sentence"
+def _asked(record: dict) -> str:
+    return f"{record.get('instruction', '')} {record.get('input', '')}".strip()
 
 
 def _repeated(records: Sequence[dict]) -> Iterator[str]:
     first: dict[str, int] = {}
     for i, record in enumerate(records):
-        prompt = " ".join(f"{record['instruction']} {record['input']}".casefold().split())
+        prompt = " ".join(_asked(record).casefold().split())
         earlier = first.setdefault(prompt, i)
         if earlier != i:
             yield f"record {i}: asks what record {earlier} asks: {prompt}"
 
 
 def _given_away(records: Sequence[dict]) -> Iterator[str]:
-    """Training records in whose text both words of a held-out fact stand."""
+    """Training records in whose text both words of a held-out fact stand, in any of their forms."""
     held = [
-        (id_, [[_apart(form) for form in forms] for forms in BY_ID[id_].marks])
+        (id_, [[_apart(form) for form in sorted(forms)] for forms in forms_of(id_)])
         for id_ in sorted(HELD_OUT)
     ]
     for i, record in enumerate(records):
-        if record["split"] != "train":
+        if record.get("split", "train") != "train":
             continue
-        text = _apart(f"{record['instruction']} {record['input']} {record['output']}")
+        text = _apart(f"{_asked(record)} {record.get('output', '')}")
         text += text.lower()
         words = frozenset(text.split())
-        for id_, marks in held:
-            if words.isdisjoint(form.split()[0] for form in marks[0]):
+        for id_, groups in held:
+            if words.isdisjoint(form.split()[0] for form in groups[0]):
                 continue  # most of them: not a word of the subject
-            if all(any(form in text for form in forms) for forms in marks):
+            if all(any(form in text for form in forms) for forms in groups):
                 yield f"record {i}: gives {id_} away: {text}"
 
 

@@ -1,7 +1,7 @@
-"""Whether an answer to a question for a fact is right: worked out from what the question says.
+"""The answer to a question for a fact, found by another way than the generator finds it.
 
-This reads the tables again, by another way than the generator does, and where a rule can say it
-(plurals, Roman numerals, the calendar, spelling) it asks the rule and not the table.
+This reads the tables again, and where a rule can say it (plurals, Roman numerals, the calendar,
+spelling) it asks the rule and not the table.
 """
 
 import calendar
@@ -11,118 +11,6 @@ from functools import cache
 
 from data.world import animals, measures, people, places, things, words
 from data.world.table import words as words_in
-
-
-def problem(record: dict) -> str | None:
-    """What is wrong with a record that names its fact, or None."""
-    relation, _, rest = record["fact"].partition("/")
-    subject, _, parts = rest.partition("/")
-    asked = f"{record['instruction']} {record['input']}"
-    output = record["output"]
-    answer = answer_of(relation, subject, parts)
-    if answer is None:
-        return f"there is no {record['fact']}"
-    if not re.search(_ASKS_FOR[relation], asked, re.IGNORECASE):
-        return f"this does not ask for the {relation}"
-    if re.search(r"\b(full|whole) sentence\b", asked):
-        if not _stands(subject, asked):
-            return f"this does not ask of {subject}"
-        return _sentence_problem(relation, subject, answer, output)
-    if _stands(subject, asked) and output == answer:
-        return None
-    if _stands(answer, asked) and output == subject:
-        others = [s for s in subjects_of(relation) if answer_of(relation, s, parts) == answer]
-        return None if others == [subject] else f"{answer} is the answer for {others}"
-    return f"asked of {subject}, {answer} is right, not {output}"
-
-
-# What a question for it cannot do without.
-_ASKS_FOR = {
-    "capital": r"\bcapital\b",
-    "continent": r"\bcontinent\b|\.\.\.$",
-    "language": r"\b(language|speak)\b",
-    "currency": r"\b(currency|money)\b",
-    "nationality": r"\b(nationality|(person|people) from|person (come|who)|a person)\b",
-    "river": r"\briver\b",
-    "sight": r"\b(city|where|stands in|is in)\b",
-    "dish": r"\b(country|where|home|comes from)\b",
-    "class": r"\b(kind|class)\b|\b(is|are) an? \.\.\.",
-    "young": r"\b(young|baby|be when it is big)\b",
-    "sound": r"\b(sound|hear|can)\b",
-    "home": r"\b(home|live|place|where)\b",
-    "food": r"\b(eats?|food|lives? on|hungry)\b",
-    "group": r"\b(group|together)\b",
-    "legs": r"\blegs\b",
-    "colour": r"\bcolour\b|\b(is|are) \.\.\.",
-    "material": r"\b(material|made of|make)\b",
-    "source": r"\b(made from|make|made)\b",
-    "giver": r"\banimal\b|\bcomes? from an? \.\.\.",
-    "kind": r"\b(kind|sort|group)\b|\b(is|are) an? \.\.\.",
-    "family": r"\b(family|instrument)\b",
-    "count": r"\b(how many|number|has|have)\b",
-    "job": r"\b(does|do|person|work|name of the job|who|become)\b|\.\.\.$",
-    "tool": r"\b(tool|works? with|uses?|need)\b",
-    "workplace": r"\b(works?|workplace|where|find)\b",
-    "maker": r"\b(author|painter|composer|who|whom|by)\b",
-    "homeland": r"\b(country|where|born|came from)\b",
-    "next_month": r"\b(after|before|begins|follows)\b",
-    "month_place": r"\b(place|months?)\b",
-    "month_days": r"\bdays\b",
-    "season": r"\bseason|\b(is in|it is|belongs to) \.\.\.",
-    "next_day": r"\b(after|before|tomorrow|yesterday|follows)\b",
-    "next_letter": r"\b(after|before|follows)\b",
-    "number_word": r"\b(words?|figures|which number)\b",
-    "roman": r"\bRoman",
-    "unit": r"\b(how many|number|has|what is)\b",
-    "measure": r"\bmeasur",
-    "symbol": r"\b(symbol|chemists|chemistry)\b",
-    "state": r"\b(warm room|twenty degrees)\b",
-    "planet_place": r"\bplanets?\b|\bfrom the Sun\b",
-    "sense": r"\b(part of the body|with)\b",
-    "opposite": r"\bopposite\b",
-    "synonym": r"\b(word|means?) ",
-    "american": r"\b(American|Americans|British)\b",
-    "contraction": r"\b(short|fast|often say|long form)\b",
-    "plural": r"\b(plural|more than one|but two)\b",
-    "past": r"\b(past|yesterday)\b",
-    "comparative": r"\b(comparative|more than|compares)\b",
-    "superlative": r"\b(superlative|above all|of all)\b",
-    "spelling": r"\b(spell|spelled|spelling|letter by letter)\b",
-    "letters": r"\bletters\b",
-}
-
-
-def _sentence_problem(relation: str, subject: str, answer: str, output: str) -> str | None:
-    if not re.fullmatch(r"[A-Z0-9].*\.", output):
-        return f"no sentence: {output}"
-    if not (_stands(subject, output) and _stands(answer, output)):
-        return f"{subject} and {answer} do not both stand in: {output}"
-    if not re.search(_ASKS_FOR[relation], _with_gap(answer, output), re.IGNORECASE):
-        return f"this does not tell the {relation}: {output}"
-    rest = _whole(answer).sub("", _whole(subject).sub("", output))
-    for other in {answer_of(relation, s, "") for s in subjects_of(relation)} - {None, answer}:
-        if _stands(other, rest):
-            if relation in ("opposite", "letters", "unit", "count"):
-                continue  # a letter or a small word that stands in any sentence
-            return f"{other} stands in it too: {output}"
-    return None
-
-
-def _with_gap(answer: str, sentence: str) -> str:
-    return _whole(answer).sub("...", sentence).removesuffix(".")
-
-
-def _stands(word: str, text: str) -> bool:
-    """As a word of its own, singular or plural, with a capital or without."""
-    return _whole(word).search(text) is not None
-
-
-@cache
-def _whole(word: str) -> re.Pattern[str]:
-    forms = (word, plural(word)) if word.islower() else (word,)
-    either = "|".join(map(re.escape, forms))
-    return re.compile(rf"(?<![\w-])({either})(?![\w-])", re.IGNORECASE)
-
 
 _IRREGULAR = {
     "mouse": "mice",
@@ -142,6 +30,7 @@ _IRREGULAR = {
     "fisherman": "fishermen",
     "postman": "postmen",
     "starfish": "starfish",
+    "pack of cards": "packs of cards",
 }
 _F_TO_VES = ("leaf", "knife", "wolf", "half", "shelf", "wife", "life", "calf", "loaf", "thief")
 _O_TO_OES = ("potato", "tomato", "hero", "mango", "mosquito")
@@ -163,7 +52,7 @@ _TEENS = words_in("ten eleven twelve thirteen fourteen fifteen sixteen seventeen
 _TENS = words_in("- - twenty thirty forty fifty sixty seventy eighty ninety")
 
 
-def _number_in_words(figures: str) -> str:
+def number_in_words(figures: str) -> str:
     if figures == "100":
         return "one hundred"
     tens, ones = figures.rjust(2, "0")
@@ -208,12 +97,12 @@ def _season(month: str) -> str:
 
 def _ordinal(n: int) -> str:
     irregular = {1: "first", 2: "second", 3: "third", 5: "fifth", 8: "eighth", 9: "ninth"}
-    return irregular.get(n) or re.sub("ve$", "f", _number_in_words(str(n))) + "th"
+    return irregular.get(n) or re.sub("ve$", "f", number_in_words(str(n))) + "th"
 
 
 _RULES: dict[str, Callable[[str], str | None]] = {
     "plural": plural,
-    "number_word": _number_in_words,
+    "number_word": number_in_words,
     "roman": _in_roman,
     "letters": lambda word: str(len(word)),
     "spelling": lambda word: re.sub(r"(?<=.)(?=.)", "-", word),
@@ -296,3 +185,39 @@ def subjects_of(relation: str) -> list[str]:
     if relation in ("unit", "count"):
         return []
     return list(_tables()[relation])
+
+
+def has_one_subject(relation: str, subject: str, parts: str) -> bool:
+    """Whether a question back has one answer: nothing else, here or elsewhere, has this answer."""
+    answer = answer_of(relation, subject, parts)
+    shared = animals.SHARED | {"tool": people.SHARED_TOOLS}
+    if answer in shared.get(relation, ()):
+        return False
+    return [s for s in subjects_of(relation) if answer_of(relation, s, parts) == answer] == [
+        subject
+    ]
+
+
+_OF_WORDS = words_in("""
+opposite synonym american contraction plural past comparative superlative spelling letters roman
+number_word next_letter
+""")
+
+
+def forms_of(fact: str) -> list[set[str]]:
+    """The words of a fact, each group in all its forms: a text with one of each may tell it."""
+    relation, _, rest = fact.partition("/")
+    subject, _, parts = rest.partition("/")
+    answer = answer_of(relation, subject, parts)
+    assert answer, fact
+    subjects, answers = {subject}, {answer}
+    if relation not in _OF_WORDS:
+        subjects.add(plural(subject))
+    if relation != "plural":
+        answers.add(plural(answer))
+    if relation == "past":
+        subjects.add(re.sub("(?<=[^aeiou])y$", "ie", subject) + "s")  # carries
+        subjects.add(subject + "es")  # goes, washes
+    if relation == "job":
+        answers |= {do for _, does, do, *_ in people.JOBS if does == answer}
+    return [subjects, *([{parts}] if parts else []), answers]

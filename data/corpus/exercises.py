@@ -3,7 +3,7 @@
 from data.corpus.people import CAST, WISE
 from data.corpus.speech import Exchange, cap, quoted
 from data.dice import Dice
-from data.skills.skill import Exercise, Skill, cut_off, fill
+from data.skills.skill import Exercise, Skill, cut_off, end_of, fill
 
 _OPENINGS = (
     "{p} was good at {x}, and {q} asked the questions.",
@@ -16,8 +16,9 @@ _OPENINGS = (
 
 
 def request(dice: Dice, skill: Skill, exercise: Exercise) -> str:
-    text = cap(fill(dice.pick(skill.asks), exercise))
-    return text if text[-1] in ".?!" else f"{text}."
+    template = dice.pick(skill.asks)
+    text = cap(fill(template, exercise))
+    return text if text[-1] in ".?!" else f"{text}{end_of(template)}"
 
 
 def drill(dice: Dice, skill: Skill) -> str:

@@ -34,7 +34,7 @@ def lesson(dice: Dice, facts: Sequence[Fact]) -> str:
             link = dice.pick((", and ", ", but ", ", while "))
             parts.append(f"{cap(said.pop())}{link}{said.pop()}.")
         else:
-            parts.append(statement(dice, said.pop(), p, q))
+            parts.append(statement(dice, said.pop(), p, q, first=not parts))
     for fact in dice.sample(facts, dice.between(2, 4)):
         parts.append(quoted(dice, ask(dice, fact), p.name, q.name))
     return " ".join(parts)

@@ -3,12 +3,15 @@
 They name the thing, and then tell several facts of it, by its name or as "it" and "its".
 """
 
+import re
 from collections.abc import Sequence
 
 from data.corpus.people import CAST, WISE
 from data.corpus.speech import ask, cap, named, quoted, statement
 from data.dice import Dice
-from data.world.facts import Fact
+from data.world.endings import a
+from data.world.facts import Fact, occurs
+from data.world.measures import number_word
 
 _KINDS_OF_TOPICS = {
     "country": "country",
@@ -63,16 +66,45 @@ def page(dice: Dice, facts: Sequence[Fact]) -> str:
 def told(dice: Dice, facts: Sequence[Fact]) -> list[str]:
     """Sentences: the first names the thing, and so do at least half of the others."""
     p, q = dice.sample(CAST, 2)
-    sentences = []
+    sentences: list[str] = []
     with_it = dice.chance(0.7)  # then the thing is named in the singular: a cow, not cows
-    for i, fact in enumerate(facts):
-        same = fact.its and fact.relation.topic == facts[0].relation.topic
-        if i and with_it and same and dice.chance(0.6):
-            sentences.append(f"{cap(dice.pick(fact.its))}.")
+    subject = ""
+    for fact in facts:
+        same = fact.relation.topic == facts[0].relation.topic
+        its = with_pronouns(fact, subject) if with_it and same else ()
+        if its and dice.chance(0.6):
+            clause = dice.pick(its)
+            sentences.append(f"{cap(clause)}.")
         else:
-            says = fact.says_of_one if with_it else fact.says
-            sentences.append(statement(dice, dice.pick(says), p, q))
+            clause = dice.pick(fact.says_of_one if with_it else fact.says)
+            sentences.append(statement(dice, clause, p, q, first=not sentences))
+        subject = subject_of(fact, clause)
     return sentences
+
+
+_IT = re.compile(
+    r"((in|at) [\w ]*)?(it|they)\b"
+)  # it eats; in Europe it is; at twenty degrees it is
+
+
+def subject_of(fact: Fact, clause: str) -> str:
+    """Of whom a clause speaks: the thing itself ("it"), something of it ("its"), or others ("").
+
+    After "Brazil has the real as its currency", "it" is Brazil; after "the currency of Brazil is
+    the real", it could be the real.
+    """
+    if clause in fact.of_itself or _IT.match(clause):
+        return "it"
+    return "its" if clause.startswith("its ") else ""
+
+
+def with_pronouns(fact: Fact, subject: str) -> tuple[str, ...]:
+    """The clauses with "it" and "its" that can follow: after "its", only "its"."""
+    return (
+        fact.its
+        if subject == "it"
+        else tuple(clause for clause in fact.its if subject == "its" and clause.startswith("its "))
+    )
 
 
 def _filled(template: str, x: str, p: str, q: str) -> str:
@@ -136,7 +168,7 @@ def notes(dice: Dice, facts: Sequence[Fact]) -> str:
     x = named(facts[0])
     title = dice.pick((cap(x), f"Notes about {x}", f"{p.name}'s notes about {x}", f"Facts: {x}"))
     if dice.chance(0.5):
-        lines = [f"- {fact.relation.name.replace('_', ' ')}: {fact.answer}" for fact in facts]
+        lines = [f"- {_label(fact)}: {fact.answer}" for fact in facts]
     elif dice.chance(0.5):
         lines = [f"- {cap(fact.says[0])}." for fact in facts]
     else:
@@ -144,25 +176,69 @@ def notes(dice: Dice, facts: Sequence[Fact]) -> str:
     return "\n".join([title, *lines])
 
 
+_LABELS = {
+    "american": "American word",
+    "contraction": "short form",
+    "giver": "animal",
+    "group": "a group of them",
+    "homeland": "home country",
+    "job": "work",
+    "kind": "kind of thing",
+    "letters": "number of letters",
+    "measure": "instrument",
+    "month_days": "number of days",
+    "month_place": "place in the year",
+    "next_day": "the next day",
+    "next_letter": "the next letter",
+    "next_month": "the next month",
+    "number_word": "word",
+    "past": "past tense",
+    "planet_place": "place among the planets",
+    "roman": "Roman numeral",
+    "sense": "part of the body",
+    "sight": "city",
+    "source": "made from",
+    "state": "in a warm room",
+    "synonym": "another word",
+}
+
+
+def _label(fact: Fact) -> str:
+    """What stands before the answer in a list about one thing."""
+    name = fact.relation.name
+    return fact.more["parts"] if name == "count" else _LABELS.get(name, name)
+
+
 _GUESSES = ("What is it?", "Can you guess it?", "Guess!", "Which {kind} is it?")
 
 
 def riddle(dice: Dice, facts: Sequence[Fact]) -> str:
     """What the facts say without the name, and then the name."""
-    told_of = [fact for fact in facts if fact.its and fact.relation.topic in _KINDS_OF_TOPICS]
+    told_of = [
+        fact
+        for fact in facts
+        if fact.relation.topic in _KINDS_OF_TOPICS
+        and fact.its
+        and not any(occurs(fact.subject, clause) for clause in fact.its)
+    ]
     if len(told_of) < 2:
         return page(dice, facts)
     kind = _KINDS_OF_TOPICS[told_of[0].relation.topic]
     told_of = [fact for fact in told_of if fact.relation.topic == told_of[0].relation.topic]
     one = told_of[0].forms["one"]
     p, q = dice.sample(CAST, 2)
-    hints = " ".join(f"{cap(dice.pick(fact.its))}." for fact in told_of)
+    hints = hints_of([dice.pick(fact.its) for fact in told_of])
     guess = dice.pick(_GUESSES).replace("{kind}", kind)
-    thinking = f"I am thinking of {'an' if kind[0] in 'aeiou' else 'a'} {kind}."
+    thinking = f"I am thinking of {a(kind)}."
     again = f"{cap(dice.pick(dice.pick(told_of).says))}."
     if dice.chance(0.5):
         return f"A riddle\n\n{thinking} {hints} {guess}\n\nAnswer: {one}. {again}"
     return f'"{thinking} {hints} {guess}" said {p.name}. "{cap(one)}," said {q.name}. "{again}"'
+
+
+def hints_of(clauses: Sequence[str]) -> str:
+    """What is told of "it" comes before what is told of something of it."""
+    return " ".join(f"{cap(c)}." for c in sorted(clauses, key=lambda c: not _IT.match(c)))
 
 
 def comparison(dice: Dice, facts: Sequence[Fact], others: Sequence[Fact]) -> str:
@@ -190,23 +266,22 @@ def comparison(dice: Dice, facts: Sequence[Fact], others: Sequence[Fact]) -> str
     return " ".join(parts)
 
 
+DESCRIBE = ("Describe {x} in {n} sentences.", "Write {n} sentences about {x}.")
 _TASKS = (
-    "Describe {x} in {n} sentences.",
-    "Write {n} sentences about {x}.",
+    *DESCRIBE,
     "Write a short text about {x}.",
     "Explain what you know about {x}.",
     "Tell me something about {x}.",
     "Give a short description of {x}.",
     "List some facts about {x}.",
 )
-_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
 
 
 def task(dice: Dice, facts: Sequence[Fact]) -> str:
     """Somebody is asked to write, and does it in the plainest words."""
     p = dice.pick(CAST)
     x = named(facts[0])
-    request = dice.pick(_TASKS).replace("{x}", x).replace("{n}", _NUMBERS[len(facts) - 1])
+    request = dice.pick(_TASKS).replace("{x}", x).replace("{n}", number_word(len(facts)))
     written = " ".join(plain_description(facts))
     wise = dice.pick(WISE)
     return dice.pick(
@@ -223,9 +298,11 @@ def task(dice: Dice, facts: Sequence[Fact]) -> str:
 
 def plain_description(facts: Sequence[Fact]) -> list[str]:
     """The first sentence names the thing; the others go on with "it" where they can."""
-    first = facts[0]
-    sentences = [f"{cap(first.says[0])}."]
-    for fact in facts[1:]:
-        same = fact.its and fact.relation.topic == first.relation.topic
-        sentences.append(f"{cap(fact.its[0] if same else fact.says[0])}.")
-    return sentences
+    clauses: list[str] = []
+    subject = ""
+    for fact in facts:
+        same = fact.relation.topic == facts[0].relation.topic
+        its = with_pronouns(fact, subject) if same else ()
+        clauses.append((*its, *fact.of_itself, fact.says[0])[0])
+        subject = subject_of(fact, clauses[-1])
+    return [f"{cap(clause)}." for clause in clauses]

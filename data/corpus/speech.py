@@ -22,7 +22,7 @@ def cap(text: str) -> str:
 
 
 # Requests that name what they want: {k} is "the capital of Japan".
-_REQUESTS = (
+REQUESTS = (
     "What is {k}?",
     "Do you know {k}?",
     "Can you tell me {k}?",
@@ -35,15 +35,14 @@ _REQUESTS = (
     "I want to know {k}.",
     "Write down {k}.",
     "I would like to hear {k}.",
-    "And {k}?",
+    "And {k}?",  # the last: not for the first question of a talk
 )
 _ONE_WORD = (
     "Answer in one word: {q}",
     "{Q} Answer in one word.",
-    "Give a short answer: {q}",
     "In one word, {q}",
-    "{Q} Just the answer, please.",
 )
+_SHORT = ("Give a short answer: {q}", "{Q} Just the answer, please.")
 _SENTENCE = (
     "Answer in a full sentence: {q}",
     "{Q} Answer in a full sentence.",
@@ -53,19 +52,36 @@ _SENTENCE = (
 _LEAD = ("Yes. ", "Of course. ", "That is easy. ", "I know that. ", "Good question. ")
 
 
-def ask(dice: Dice, fact: Fact) -> Exchange:
-    """One question after a fact, and an answer that suits it."""
+# Nobody says "What is the author of Heidi?", nor "Give the animal that gives us milk".
+_PERSONS_AND_THINGS = ("the author", "the painter", "the composer", "the person", "the animal")
+_PERSONS_AND_THINGS += ("the country of a", "the country whose")
+
+
+def may_be_asked_for(request: str, key: str) -> bool:
+    """Whether a request, such as "What is {k}?", fits what it asks for."""
+    stiff = request.startswith(("What is {", "Give "))
+    return not (stiff and key.startswith(_PERSONS_AND_THINGS))
+
+
+def _request(dice: Dice, key: str, first: bool) -> str:
+    fitting = [r for r in REQUESTS if may_be_asked_for(r, key)]
+    return dice.pick(fitting[:-1] if first else fitting).replace("{k}", key)
+
+
+def ask(dice: Dice, fact: Fact, first: bool = False) -> Exchange:
+    """One question after a fact, and an answer that suits it. The first of all has no "And"."""
     luck = dice.random()
     if luck < 0.2 and fact.back_asks:
-        return _ask_back(dice, fact)
+        return _ask_back(dice, fact, first)
     if luck < 0.62:
         question = cap(dice.pick(fact.asks))
     elif luck < 0.84:
-        question = dice.pick(_REQUESTS).replace("{k}", fact.key)
+        question = _request(dice, fact.key, first)
     else:
         plain = dice.pick(fact.asks)
         if luck < 0.93:
-            question = dice.pick(_ONE_WORD).replace("{q}", plain).replace("{Q}", cap(plain))
+            forms = _SHORT if " " in fact.answer else _SHORT + _ONE_WORD
+            question = dice.pick(forms).replace("{q}", plain).replace("{Q}", cap(plain))
             return Exchange(question, f"{cap(fact.answer)}.")
         question = dice.pick(_SENTENCE).replace("{q}", plain).replace("{Q}", cap(plain))
         return Exchange(question, f"{cap(fact.says[0])}.")
@@ -86,11 +102,11 @@ def answer(dice: Dice, fact: Fact) -> str:
     return dice.pick(_LEAD) + said
 
 
-def _ask_back(dice: Dice, fact: Fact) -> Exchange:
+def _ask_back(dice: Dice, fact: Fact, first: bool) -> Exchange:
     if dice.chance(0.7):
         question = cap(dice.pick(fact.back_asks))
     else:
-        question = dice.pick(_REQUESTS).replace("{k}", fact.back_key)
+        question = _request(dice, fact.back_key, first)
     luck = dice.random()
     if luck < 0.55:
         return Exchange(question, f"{cap(fact.back)}.")
@@ -147,10 +163,10 @@ _CARRIERS = (
 _LINKS = ("Also, ", "As you may know, ", "What is more, ", "Of course, ", "And ", "By the way, ")
 
 
-def statement(dice: Dice, clause: str, p: Person, q: Person) -> str:
+def statement(dice: Dice, clause: str, p: Person, q: Person, first: bool = False) -> str:
     """A clause as a sentence: as it is, after a link, or as what somebody knows or says."""
     luck = dice.random()
-    if luck < 0.6:
+    if luck < (0.8 if first else 0.6):  # no text begins with "Also"
         return f"{cap(clause)}."
     if luck < 0.8:
         return f"{dice.pick(_LINKS)}{clause}."

@@ -4,9 +4,9 @@
     skills ─> exercises ────────────────┼─> documents(seed)
     plots, tales, reasons ──────────────┘
 
-Half of the documents are about one thing and tell several facts of it; the others are about one
-relation, or one skill, or a story. Facts are dealt out like cards, all of them before any comes
-again, so that none is rare by bad luck.
+More than a quarter of the documents are about one thing and tell several facts of it; the others
+are about one relation, or one skill, or a story. Facts are dealt out like cards, all of them before
+any comes again, so that none is rare by bad luck.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,5 +1,7 @@
 """Stories, tales with questions about them, how things are done and why they are so."""
 
+import re
+
 from data.corpus.people import CAST, WISE, Person
 from data.corpus.speech import Exchange, cap, quoted
 from data.dice import Dice
@@ -96,7 +98,7 @@ def _mixed_up(of: Tale, other: Tale) -> bool:
     return of.person == other.person or of.place == other.place
 
 
-_HOW = (
+HOW = (
     "Explain how to {x}.",
     "How do you {x}?",
     "Can you explain how to {x}?",
@@ -104,7 +106,7 @@ _HOW = (
     "Describe how to {x}.",
     "I want to know how to {x}.",
 )
-_WHY = (
+WHY_ASKED = (
     "Why is it that {x}?",
     "Explain why {x}.",
     "Can you explain why {x}?",
@@ -114,13 +116,19 @@ _WHY = (
 )
 
 
+def asked_about(request: str, what: str) -> str:
+    """How do you brush your teeth? But: I want to know how to brush my teeth."""
+    mine = re.search(r"\bI\b|\bme to\b", request)
+    return request.replace("{x}", what.replace("your ", "my ") if mine else what)
+
+
 def explanation(dice: Dice) -> str:
     """Two questions how or why, with an answer of several sentences each."""
     parts = []
     for _ in range(2):
-        pages, requests = dice.pick(((HOW_TO, _HOW), (WHY, _WHY)))
+        pages, requests = dice.pick(((HOW_TO, HOW), (WHY, WHY_ASKED)))
         what, sentences = dice.pick(pages)
-        request = dice.pick(requests).replace("{x}", what)
+        request = asked_about(dice.pick(requests), what)
         asked = request if request[-1] == "?" else f"{request[:-1]},"
         told = " ".join(sentences)
         p, q = dice.sample(CAST, 2)
@@ -134,7 +142,7 @@ def explanation(dice: Dice) -> str:
                     f"{p.name}: {request}\n{q.name}: {told}",
                     f"{p.name} knows why {what}. {told}"
                     if pages is WHY
-                    else f"{p.name} wants to {what}. {told}",
+                    else f"{p.name} wants to {what.replace('your ', f'{p.his} ')}. {told}",
                 )
             )
         )

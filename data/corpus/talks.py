@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from data.corpus.people import CAST, WISE, Person
-from data.corpus.speech import Exchange, answer, ask, cap, named, quoted, statement
+from data.corpus.speech import (
+    Exchange,
+    answer,
+    ask,
+    cap,
+    may_be_asked_for,
+    named,
+    quoted,
+    statement,
+)
 from data.dice import Dice
 from data.world.facts import Fact
 
@@ -46,7 +55,8 @@ def talk(dice: Dice, facts: Sequence[Fact], about: str | None = None) -> str:
     parts = [_filled(dice.pick(_OPENINGS), x, p, q)] if dice.chance(0.65) else []
     asker, replier = p, q
     for fact in facts:
-        parts.append(quoted(dice, ask(dice, fact), asker.name, replier.name))
+        first = fact is facts[0]
+        parts.append(quoted(dice, ask(dice, fact, first), asker.name, replier.name))
         if dice.chance(0.15):
             parts.append(_filled(dice.pick(_BETWEEN), x, asker, replier))
         if dice.chance(0.25):
@@ -76,7 +86,7 @@ def script(dice: Dice, facts: Sequence[Fact]) -> str:
         first, second = "Q", "A"
     lines = []
     for fact in facts:
-        question, reply = ask(dice, fact)
+        question, reply = ask(dice, fact, first=not lines)
         lines += [f"{first}: {question}", f"{second}: {reply}"]
         if dice.chance(0.2) and first == p.name:
             first, second = second, first
@@ -110,7 +120,7 @@ def visit(dice: Dice, facts: Sequence[Fact]) -> str:
         return _filled(text.replace("{child}", p.child), x, p, q)
 
     parts = [filled(dice.pick(_VISITS))]
-    parts += [quoted(dice, ask(dice, fact), p.name, wise) for fact in facts]
+    parts += [quoted(dice, ask(dice, f, first=f is facts[0]), p.name, wise) for f in facts]
     again = dice.sample(facts, 3)
     parts.append(filled(dice.pick(_RETURNS)))
     parts += [statement(dice, dice.pick(fact.says), p, q) for fact in again]
@@ -135,16 +145,20 @@ def quiz(dice: Dice, facts: Sequence[Fact], about: str | None = None) -> str:
     x = about or named(facts[0])
     bare = dice.chance(0.75)
     title = dice.pick(_QUIZ_TITLES).replace("{x}", x).replace("{p}", p.name)
-    if dice.chance(0.35):
-        title += "\n" + ("Answer in one word." if bare else "Answer in a full sentence.")
-    lines = [title] if dice.chance(0.8) else []
+    rows = []
     for fact in facts:
         if fact.back_asks and dice.chance(0.25):
             question, reply = dice.pick(fact.back_asks), fact.subject
         else:
-            question = dice.pick(fact.asks) if dice.chance(0.75) else f"what is {fact.key}?"
+            by_key = may_be_asked_for("What is {k}?", fact.key) and dice.chance(0.25)
+            question = f"what is {fact.key}?" if by_key else dice.pick(fact.asks)
             reply = fact.answer
-        lines += ["", cap(question), reply if bare else f"{cap(fact.says[0])}."]
+        rows.append((cap(question), reply if bare else f"{cap(fact.says[0])}."))
+    if dice.chance(0.35):
+        words = "Give short answers." if any(" " in r for _, r in rows) else "Answer in one word."
+        title += "\n" + (words if bare else "Answer in a full sentence.")
+    lines = [title] if dice.chance(0.8) else []
+    lines += [line for row in rows for line in ("", *row)]
     if dice.chance(0.2):
         lines += ["", f"{p.name} had {len(facts)} right answers."]
     return "\n".join(lines).strip()

@@ -38,18 +38,20 @@ def _active(dice: Dice) -> Exercise:
 
 def _question(dice: Dice) -> Exercise:
     first, doer = _doer(dice)
-    verb, rest = _verb(dice)
+    verb, rest = _verb(dice, doer)
     return Exercise(f"{first} {verb} {rest}.", f"{cap(verb)} {doer} {rest}?")
 
 
-def _verb(dice: Dice) -> tuple[str, str]:
+def _verb(dice: Dice, doer: str) -> tuple[str, str]:
+    """What one can say of somebody, but not that the teacher is a teacher."""
     verb = dice.pick(("is", "was", "can", "will"))
-    return verb, dice.pick(STATES if verb in ("is", "was") else ABILITIES)
+    states = [state for state in STATES if state != doer.replace("the ", "a ")]
+    return verb, dice.pick(states if verb in ("is", "was") else ABILITIES)
 
 
 def _negative(dice: Dice) -> Exercise:
-    first, _ = _doer(dice)
-    verb, rest = _verb(dice)
+    first, doer = _doer(dice)
+    verb, rest = _verb(dice, doer)
     no = "cannot" if verb == "can" else f"{verb} not"
     return Exercise(f"{first} {verb} {rest}.", f"{first} {no} {rest}.")
 

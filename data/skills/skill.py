@@ -44,8 +44,12 @@ def cut_off(template: str) -> str | None:
     """What is left of a request when what it is about stands on a line of its own; or None."""
     if not template.endswith(": {x}"):
         return None
-    rest = template[: -len(": {x}")]
-    return rest + ("?" if rest.startswith(_QUESTION_WORDS) else ".")
+    return template[: -len(": {x}")] + end_of(template)
+
+
+def end_of(template: str) -> str:
+    """The mark that ends a request which has none."""
+    return "?" if template.startswith(_QUESTION_WORDS) else "."
 
 
 def fill(template: str, exercise: Exercise) -> str:

@@ -4,16 +4,23 @@ The wording decides the form of the answer, always in the same way: who asks for
 gets the plain sentence of the relation; everybody else gets the answer alone, without an article.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 from data.corpus.lessons import beginning
-from data.corpus.speech import cap
+from data.corpus.speech import REQUESTS, cap, may_be_asked_for
 from data.dice import Dice
 from data.tasks.categories import CATEGORY_OF
-from data.tasks.record import Task
-from data.world.facts import HELD_OUT, Fact
+from data.tasks.record import Task, plain
+from data.world.facts import BY_RELATION, HELD_OUT, Fact
 
 SHORT, SENTENCE, BACK = "short", "sentence", "back"
+# "A sheep is a ..." has many right ends, and so has "Iron is a ...": no gap there. Where France and
+# the Louvre are, "The continent of France is ..." asks clearly enough.
+_NO_GAP = ("class", "kind", "job", "nationality", "state")
+# "The work of a baker" is to bake bread, and not "bakes bread": it is not asked for by that name.
+_NO_KEY = ("job",)
+_GAP_BY_KEY = ("continent", "sight")
 
 
 class Wording(NamedTuple):
@@ -28,23 +35,15 @@ class Wording(NamedTuple):
     unseen: bool = False  # only validation and test have it
 
 
+_KEPT = ("Please tell me {k}.", "I would like to hear {k}.", "Can you tell me {k}?")
 _SHORT = (
-    Wording("What is {k}?", "", SHORT),
-    Wording("Name {k}.", "", SHORT),
-    Wording("Tell me {k}.", "", SHORT),
-    Wording("Give {k}.", "", SHORT),
-    Wording("Write down {k}.", "", SHORT),
-    Wording("I want to know {k}.", "", SHORT),
-    Wording("Do you know {k}?", "", SHORT),
+    *(Wording(request, "", SHORT, request in _KEPT) for request in REQUESTS[:-1]),
     Wording("Give a short answer: {q0}", "", SHORT),
     Wording("{Q1} Just the answer, please.", "", SHORT),
     Wording("Answer the question.", "{Q0}", SHORT),
     Wording("Give a short answer to this question.", "{Q1}", SHORT),
     Wording("Complete the sentence.", "{gap} ...", SHORT),
     Wording("Fill the gap.", "{gap} ...", SHORT),
-    Wording("Please tell me {k}.", "", SHORT, unseen=True),
-    Wording("I would like to hear {k}.", "", SHORT, unseen=True),
-    Wording("Can you tell me {k}?", "", SHORT, unseen=True),
 )
 _SENTENCE = (
     Wording("Answer in a full sentence: {q0}", "", SENTENCE),
@@ -73,16 +72,34 @@ def wordings_of(fact: Fact) -> list[Wording]:
     if fact.back_asks:
         wordings += _BACK
     fields = _fields(fact)
-    return [w for w in wordings if all(_has(part, fields) for part in (w.instruction, w.input))]
+    return [
+        w
+        for w in wordings
+        if all(_has(part, fields) for part in (w.instruction, w.input))
+        and all(may_be_asked_for(w.instruction, fields[k]) for k in ("k", "bk"))
+    ]
 
 
 def _has(template: str, fields: dict[str, str]) -> bool:
-    names = [part.split("}")[0] for part in template.split("{")[1:]]
-    return all(fields.get(name) for name in names)
+    return all(fields.get(name) for name in _names(template))
+
+
+def _names(template: str) -> list[str]:
+    return [part.split("}")[0] for part in template.split("{")[1:]]
+
+
+def _gap(fact: Fact) -> str:
+    """The beginning of a sentence that only the answer can end; empty where there is none."""
+    if fact.relation.name in _NO_GAP:
+        return ""
+    if fact.relation.name in _GAP_BY_KEY:
+        return f"{cap(fact.key)} is"
+    return beginning(fact) or ""
 
 
 def _fields(fact: Fact) -> dict[str, str]:
-    fields = {"k": fact.key, "gap": beginning(fact) or "", "bk": ""}
+    key = "" if fact.relation.name in _NO_KEY else fact.key
+    fields = {"k": key, "gap": _gap(fact), "bk": ""}
     for i, question in enumerate(fact.asks):
         fields |= {f"q{i}": question, f"Q{i}": cap(question)}
     if fact.back_asks:
@@ -98,15 +115,21 @@ def ask(fact: Fact, wording: Wording) -> Task:
         output = f"{cap(fact.says[0])}."
     else:
         output = fact.subject if wording.form == BACK else fact.answer
+    instruction, given = (t.format_map(fields) for t in (wording.instruction, wording.input))
+    questions = [
+        n for n in _names(wording.instruction + wording.input) if n[0] in "qQbB" and n[1:] != "k"
+    ]
+    question = fields[questions[0]] if questions else f"{instruction} {given}"
     return Task(
-        instruction=wording.instruction.format_map(fields),
-        input=wording.input.format_map(fields),
+        instruction=instruction,
+        input=given,
         output=output,
         category=CATEGORY_OF[fact.relation.theme],
         wording=_name(fact, wording),
         closed=True,
         fact=fact.id,
         held_out=fact.id in HELD_OUT,
+        content=f"{fact.id} {wording.form} {plain(question)}",
     )
 
 
@@ -119,6 +142,12 @@ def _name(fact: Fact, wording: Wording) -> str:
     for i, question in enumerate(relation.back_asks):
         fields |= {f"b{i}": question, f"B{i}": cap(question)}
     return f"{wording.instruction} {wording.input}".strip().format_map(fields)
+
+
+@cache
+def all_wordings(relation: str) -> frozenset[str]:
+    """The names of all wordings in which a relation's facts are asked for."""
+    return frozenset(_name(f, w) for f in BY_RELATION[relation] for w in wordings_of(f))
 
 
 def draw(dice: Dice, fact: Fact, n: int, unseen: bool | None) -> list[Task]:

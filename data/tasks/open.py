@@ -5,17 +5,18 @@ Descriptions, letters and the like tell facts, and only such as are tuned.
 
 from collections.abc import Callable, Sequence
 
-from data.corpus.pages import plain_description
+from data.corpus.pages import DESCRIBE, hints_of, plain_description
 from data.corpus.people import CAST
 from data.corpus.speech import cap, named
-from data.corpus.tales import plot
+from data.corpus.tales import HOW, WHY_ASKED, asked_about, plot
 from data.dice import Dice
 from data.tasks.record import Task
-from data.world.facts import FACTS, HELD_OUT, Fact
+from data.world.endings import a
+from data.world.facts import FACTS, HELD_OUT, Fact, occurs
+from data.world.measures import number_word
 from data.world.reasons import HOW_TO, WHY
 
 _TUNED = [fact for fact in FACTS if fact.id not in HELD_OUT]
-_NUMBERS = ("one", "two", "three", "four", "five", "six")
 
 
 def _subjects(topics: Sequence[str], at_least: int) -> list[list[Fact]]:
@@ -32,13 +33,17 @@ _JOBS = _subjects(("job",), 2)
 _THINGS = _subjects(("thing", "month", "element"), 2)
 
 
-def _task(category: str, wording: str, instruction: str, output: str) -> Task:
-    return Task(instruction, "", output, category, wording, closed=False)
+def _task(
+    category: str, wording: str, instruction: str, output: str, facts: Sequence[Fact] = ()
+) -> Task:
+    content = f"{category} {sorted(fact.id for fact in facts) or output}"
+    return Task(instruction, "", output, category, wording, closed=False, content=content)
 
+
+_JOBS_AND_THINGS = "describing jobs and things"
 
 _DESCRIBE = (
-    "Describe {x} in {n} sentences.",
-    "Write {n} sentences about {x}.",
+    *DESCRIBE,
     "Tell me {n} things about {x}.",
     "What can you tell me about {x}? Write {n} sentences.",
     "Explain in {n} sentences what you know about {x}.",
@@ -55,8 +60,8 @@ def _describing(category: str, groups: list[list[Fact]]) -> Callable[[Dice, list
         facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
         wording = dice.pick(wordings)
         request = wording.replace("{x}", named(facts[0]))
-        request = request.replace("{n}", _NUMBERS[len(facts) - 1])
-        return _task(category, wording, request, " ".join(plain_description(facts)))
+        request = request.replace("{n}", number_word(len(facts)))
+        return _task(category, wording, request, " ".join(plain_description(facts)), facts)
 
     return draw
 
@@ -78,9 +83,9 @@ def _listing(dice: Dice, wordings: list[str]) -> Task:
     facts = dice.pick((*_COUNTRIES, *_ANIMALS))
     facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
     wording = dice.pick(wordings)
-    request = wording.replace("{x}", named(facts[0])).replace("{n}", _NUMBERS[len(facts) - 1])
+    request = wording.replace("{x}", named(facts[0])).replace("{n}", number_word(len(facts)))
     lines = [f"{i}. {cap(fact.says[0])}." for i, fact in enumerate(facts, 1)]
-    return _task("lists of facts", wording, request, "\n".join(lines))
+    return _task("lists of facts", wording, request, "\n".join(lines), facts)
 
 
 _COMPARE = (
@@ -108,7 +113,8 @@ def _comparing(dice: Dice, wordings: list[str]) -> Task:
     wording = dice.pick(wordings)
     request = wording.replace("{x}", named(one[0])).replace("{y}", named(other[0]))
     told = [f"{cap(f.says[0])}, but {g.says[0]}." for f, g in pairs]
-    return _task("comparisons", wording, request, " ".join(told))
+    compared = [fact for pair in pairs for fact in pair]
+    return _task("comparisons", wording, request, " ".join(told), compared)
 
 
 _STORY = (
@@ -133,27 +139,12 @@ def _story(dice: Dice, wordings: list[str]) -> Task:
     return _task("stories", wording, request, " ".join([begin, *sentences]))
 
 
-_HOW = (
-    "Explain how to {x}.",
-    "How do you {x}?",
-    "Tell me how to {x}.",
-    "Describe how to {x}.",
-    "I want to know how to {x}.",
-    "Explain step by step how to {x}.",
-    "What must I do to {x}?",
-    "Teach me to {x}.",
-    "Can you explain how to {x}?",
-)
+_HOW = (*HOW, "Explain step by step how to {x}.", "What must I do to {x}?", "Teach me to {x}.")
 _WHY = (
-    "Explain why {x}.",
-    "Why is it that {x}?",
-    "Tell me why {x}.",
-    "I want to know why {x}.",
+    *WHY_ASKED,
     "Give the reason why {x}.",
-    "Do you know why {x}?",
     "What is the reason that {x}?",
     "Write in a few sentences why {x}.",
-    "Can you explain why {x}?",
 )
 
 
@@ -163,7 +154,7 @@ def _explaining(
     def draw(dice: Dice, wordings: list[str]) -> Task:
         what, sentences = dice.pick(pages)
         wording = dice.pick(wordings)
-        return _task(category, wording, wording.replace("{x}", what), " ".join(sentences))
+        return _task(category, wording, asked_about(wording, what), " ".join(sentences))
 
     return draw
 
@@ -171,7 +162,7 @@ def _explaining(
 _LETTER = (
     "Write a short letter from {p} to {q} about {x}.",
     "{p} wants to tell {q} about {x}. Write the letter.",
-    "Write a letter to {q} about {x} and sign it with {p}.",
+    "Write a letter to {q} about {x} and sign it as {p}.",
     "Help {p} to write {q} a letter about {x}.",
     "Write to {q} about {x}. Your name is {p}.",
     "You are {p}. Write {q} a letter about {x}.",
@@ -191,7 +182,7 @@ def _letter(dice: Dice, wordings: list[str]) -> Task:
     told = " ".join(plain_description(facts))
     opening = f"Today we learned about {named(facts[0])} at school."
     text = f"Dear {q.name},\n\n{opening} {told}\n\nYour friend,\n{p.name}"
-    return _task("letters to friends", wording, request, text)
+    return _task("letters to friends", wording, request, text, facts)
 
 
 _RIDDLE = (
@@ -201,7 +192,7 @@ _RIDDLE = (
     "Can you make up a riddle about {x}?",
     "Tell me a riddle about {x}.",
     "Write a guessing game about {x}.",
-    "Give me a riddle with the answer {x}.",
+    "Give me a riddle to which the answer is {x}.",
     "I need a riddle about {x}.",
     "Think of a riddle whose answer is {x}.",
 )
@@ -210,14 +201,13 @@ _RIDDLE = (
 def _riddle(dice: Dice, wordings: list[str]) -> Task:
     facts = dice.pick((*_COUNTRIES, *_ANIMALS))
     kind = facts[0].relation.topic
-    facts = [fact for fact in facts if fact.its]
+    facts = [fact for fact in facts if fact.its and not occurs(fact.subject, fact.its[0])]
     facts = dice.sample(facts, dice.between(2, min(4, len(facts))))
     wording = dice.pick(wordings)
     one = facts[0].forms["one"]
-    hints = " ".join(f"{cap(fact.its[0])}." for fact in facts)
-    article = "an" if kind[0] in "aeiou" else "a"
-    text = f"I am thinking of {article} {kind}. {hints} What is it? It is {one}."
-    return _task("riddles", wording, wording.replace("{x}", one), text)
+    hints = hints_of([fact.its[0] for fact in facts])
+    text = f"I am thinking of {a(kind)}. {hints} What is it? It is {one}."
+    return _task("riddles", wording, wording.replace("{x}", one), text, facts)
 
 
 _DIALOGUE = (
@@ -243,22 +233,27 @@ def _dialogue(dice: Dice, wordings: list[str]) -> Task:
     for fact in facts:
         lines += [f"{p.name}: {cap(fact.asks[0])}", f"{q.name}: {cap(fact.says[0])}."]
     request = request.replace("{x}", named(facts[0]))
-    return _task("dialogues", wording, request, "\n".join(lines))
+    return _task("dialogues", wording, request, "\n".join(lines), facts)
 
 
-# What draws a task, its wordings (the last is kept for validation and test), and how many there
-# are on each side.
+# What draws a task, the category, its wordings (the last is kept for validation and test), and how
+# many there are on each side.
 OPEN = (
-    (_describing("describing animals", _ANIMALS), _DESCRIBE, (110, 3, 6)),
-    (_describing("describing countries", _COUNTRIES), _DESCRIBE, (130, 3, 6)),
-    (_describing("describing jobs and things", _JOBS), _DESCRIBE, (60, 1, 3)),
-    (_describing("describing jobs and things", _THINGS), _DESCRIBE, (70, 2, 4)),
-    (_listing, _LIST, (90, 2, 5)),
-    (_comparing, _COMPARE, (110, 3, 6)),
-    (_story, _STORY, (150, 4, 8)),
-    (_explaining("explanations", HOW_TO), _HOW, (90, 2, 4)),
-    (_explaining("explanations", WHY), _WHY, (90, 2, 4)),
-    (_letter, _LETTER, (80, 2, 4)),
-    (_riddle, _RIDDLE, (60, 2, 4)),
-    (_dialogue, _DIALOGUE, (100, 2, 4)),
+    (_describing("describing animals", _ANIMALS), "describing animals", _DESCRIBE, (110, 3, 6)),
+    (
+        _describing("describing countries", _COUNTRIES),
+        "describing countries",
+        _DESCRIBE,
+        (130, 3, 6),
+    ),
+    (_describing(_JOBS_AND_THINGS, _JOBS), _JOBS_AND_THINGS, _DESCRIBE, (60, 1, 3)),
+    (_describing(_JOBS_AND_THINGS, _THINGS), _JOBS_AND_THINGS, _DESCRIBE, (70, 2, 4)),
+    (_listing, "lists of facts", _LIST, (90, 3, 5)),
+    (_comparing, "comparisons", _COMPARE, (110, 3, 6)),
+    (_story, "stories", _STORY, (150, 4, 8)),
+    (_explaining("explanations", HOW_TO), "explanations", _HOW, (66, 1, 4)),
+    (_explaining("explanations", WHY), "explanations", _WHY, (96, 2, 4)),
+    (_letter, "letters to friends", _LETTER, (80, 2, 4)),
+    (_riddle, "riddles", _RIDDLE, (60, 2, 4)),
+    (_dialogue, "dialogues", _DIALOGUE, (100, 2, 4)),
 )

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 SIDES = ("train", "validation", "test")
 
 
+def plain(text: str) -> str:
+    """The words of a text, in small letters: what two ways of writing the same have in common."""
+    return " ".join(re.findall(r"[\w+'-]+", text.casefold()))
+
+
 @dataclass
 class Task:
     """What becomes a record of data/instructions.json."""
@@ -18,6 +23,7 @@ class Task:
     closed: bool  # one answer is right, to the letter
     fact: str = ""  # the id of the fact that it asks for, if it asks for one
     held_out: bool = False  # no training instruction holds this fact
+    content: str = ""  # what is asked for, however it is worded: on one side only, if not training
     split: str = "train"
 
     @property
@@ -27,7 +33,7 @@ class Task:
     @property
     def prompt(self) -> str:
         """Equal for tasks that ask the same, but for case, stops and where the input begins."""
-        return " ".join(re.findall(r"[\w+'-]+", f"{self.instruction} {self.input}".casefold()))
+        return plain(f"{self.instruction} {self.input}")
 
     def as_record(self) -> dict[str, object]:
         record: dict[str, object] = {

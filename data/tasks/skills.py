@@ -26,4 +26,9 @@ def draw(dice: Dice, skill: Skill, unseen: bool | None) -> Task:
         category=CATEGORY_OF[skill.theme],
         wording=name,
         closed=True,
+        content=f"{skill.theme} {_signs_alike(exercise.x)} {exercise.question} {exercise.answer}",
     )
+
+
+def _signs_alike(x: str) -> str:
+    return x.replace(" plus ", " + ").replace(" minus ", " - ")

@@ -18,10 +18,9 @@ RELATIONS = (
         """,
         asks="""
         what kind of animal is {one}?
-        to which class of animals does {one} belong?
         what class of animal is {one}?
-        which class do {many} belong to?
-        to which kind of animals do {many} belong?
+        which kind of animal is {one}?
+        what kind of animal is the {s}?
         """,
         its="""
         it is {an}
@@ -50,7 +49,6 @@ RELATIONS = (
         what do you call a baby {s}?
         what is a young {s} called?
         what is the name for the baby of {one}?
-        what are the young of {many}?
         """,
         its="""
         its young is called {an}

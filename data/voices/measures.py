@@ -207,12 +207,6 @@ RELATIONS = (
         """,
         an="our {a}",
         bare="with our {a}",
-        back_asks="""
-        what do we do with our {a}?
-        what do people do with their {a}?
-        """,
-        back_key="the thing that we do with our {a}",
-        back="{s}",
         equals=False,
     ),
 )

@@ -19,7 +19,7 @@ RELATIONS = (
         """,
         asks="""
         what does {one} do?
-        what do {many} do?
+        what does every {s} do?
         what does {one} do all day?
         what does {one} do at work?
         """,

@@ -137,14 +137,13 @@ RELATIONS = (
         someone who comes from {s} is {a}
         if you come from {s}, you are {a}
         the people of {s} are {a}
-        we call a person from {s} {a}
         a child from {s} is {a}
         """,
         asks="""
         what is the nationality of a person from {s}?
-        what do you call a person from {s}?
         what nationality is somebody from {s}?
-        what are people from {s} called?
+        what nationality does a person from {s} have?
+        what nationality are people from {s}?
         """,
         its="""
         its people are {a}

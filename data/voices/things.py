@@ -110,7 +110,7 @@ RELATIONS = (
         "kind",
         "kinds of things",
         "thing",
-        "the kind of thing that {one} is",
+        "the right group for {one}",
         says="""
         {one} is {an}
         {one} is a kind of {a}
@@ -122,7 +122,7 @@ RELATIONS = (
         asks="""
         what kind of thing is {one}?
         what sort of thing is {one}?
-        to which kind of things does {one} belong?
+        which kind of thing is {one}?
         what is the right group for {one}?
         """,
         its="""

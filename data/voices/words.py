@@ -33,6 +33,7 @@ RELATIONS = (
         "word",
         "another word for {s} that begins with {i}",
         says="""
+        another word for {s} that begins with {i} is {a}
         another word for {s} is {a}
         {s} means the same as {a}
         {s} and {a} mean the same

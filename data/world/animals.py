@@ -1,10 +1,11 @@
 """Animals: what they are, what their young are called, what they say, where they live, what on.
 
 Where people use several words (a wolf's young is a pup or a cub) the cell holds `-`, and nobody is
-asked. A home or a food is the one that every child's book gives.
+asked. Nor is anybody asked back for a word that several animals share: bears have cubs, too. A home
+or a food is the one that every child's book gives.
 """
 
-from data.world.table import table
+from data.world.table import table, words
 
 ANIMALS = table("""
 animal | class | young | sound | home | food | group | legs
@@ -70,5 +71,13 @@ beetle | insect | - | - | - | - | - | 6
 cricket | insect | - | chirp | - | - | - | 6
 mosquito | insect | - | - | - | - | swarm | 6
 spider | - | spiderling | - | web | flies | - | 8
-crab | - | - | - | beach | - | - | 10
+crab | - | - | - | - | - | - | 10
 """)
+
+# Said of other animals as well, here or in the wide world: nobody is asked which animal it is.
+SHARED = {
+    "young": words("cub calf foal joey tadpole pup chick"),
+    "sound": words(
+        "roar grunt howl growl bleat hiss squeak croak buzz chirp bark chatter trumpet honk"
+    ),
+}

@@ -1,6 +1,6 @@
 """The rules of English endings: a or an, and plurals; and what no rule gives.
 
-The checker (data/check.py) knows these things a second time, in its own way.
+The checker (data/checking) knows these things a second time, in its own way.
 """
 
 from data.world.table import table
@@ -70,3 +70,8 @@ def plural_of(noun: str) -> str:
     if noun[-1] == "y" and noun[-2] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def third_person(verb: str) -> str:
+    """As he or she does it: throw, throws; carry, carries; go, goes."""
+    return "has" if verb == "have" else verb + "es" if verb.endswith("o") else plural_of(verb)

@@ -24,7 +24,7 @@ from data.voices import things as thing_voices
 from data.voices import words as word_voices
 from data.voices.relation import Relation
 from data.world import animals, measures, people, places, things, words
-from data.world.endings import a, article, plural_of
+from data.world.endings import a, article, plural_of, third_person
 
 _VOICES = (
     place_voices,
@@ -105,6 +105,13 @@ class Fact:
         return tuple(c for c in self.says if not occurs(many, c)) or self.says
 
     @cached_property
+    def of_itself(self) -> tuple[str, ...]:
+        """Those of which the thing is the subject: after them, "it" can only be the thing."""
+        starts = ("{s} ", "{one} ", "the {s} ")
+        says = [c for c in self.relation.says if c.startswith(starts) and "{s} and {a}" not in c]
+        return tuple(map(self.told, says))
+
+    @cached_property
     def its(self) -> tuple[str, ...]:
         return tuple(map(self.told, self.relation.its))
 
@@ -138,7 +145,10 @@ class Fact:
     def marks(self) -> tuple[tuple[str, ...], ...]:
         """A text that holds one word of each of these groups may be telling the fact."""
         forms = self.forms
-        subject = tuple(dict.fromkeys((self.subject.removeprefix("the "), forms["many"])))
+        subjects = [self.subject.removeprefix("the "), forms["many"]]
+        if self.relation.name == "past":  # "Max throws the stone." and then "Max threw the stone."
+            subjects.append(third_person(self.subject))
+        subject = tuple(dict.fromkeys(subjects))
         answer = tuple(dict.fromkeys((self.answer, forms["as"], forms.get("do", self.answer))))
         parts = ((forms["parts"],),) if "parts" in forms else ()
         return (subject, *parts, answer)
@@ -274,11 +284,16 @@ def _word_rows() -> Iterator[tuple]:
 
 
 def _ids_with_one_subject(facts: Iterable[Fact]) -> frozenset[str]:
-    """The facts whose answer no other subject of the relation has."""
+    """The facts whose answer no other subject of the relation has, in the tables or beyond them."""
+    shared = animals.SHARED | {"tool": people.SHARED_TOOLS}
     by_answer: dict[tuple[str, str], list[Fact]] = {}
     for fact in facts:
         by_answer.setdefault((fact.relation.name, fact.answer), []).append(fact)
-    return frozenset(group[0].id for group in by_answer.values() if len(group) == 1)
+    return frozenset(
+        group[0].id
+        for (name, answer), group in by_answer.items()
+        if len(group) == 1 and answer not in shared.get(name, ())
+    )
 
 
 def _held_out(facts: Iterable[Fact]) -> frozenset[str]:

@@ -93,6 +93,9 @@ Aida | composed | Giuseppe Verdi
 The Planets | composed | Gustav Holst
 """)
 
+# Vets use it, too: nobody is asked whose tool it is.
+SHARED_TOOLS = ("stethoscope",)
+
 HOMELANDS = table("""
 person | country
 William Shakespeare | England
@@ -102,7 +105,6 @@ Charles Dickens | England
 Carlo Collodi | Italy
 Herman Melville | the United States
 Victor Hugo | France
-Homer | Greece
 Johanna Spyri | Switzerland
 Hans Christian Andersen | Denmark
 Astrid Lindgren | Sweden

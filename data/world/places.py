@@ -1,7 +1,7 @@
 """Countries, cities and dishes.
 
 A cell holds `-` where no single answer is right: Canada has two main languages, Russia and Turkey
-lie on two continents, Bulgaria is changing its money.
+lie on two continents, Bulgaria has only just changed its money.
 """
 
 from data.world.table import table

@@ -1,7 +1,8 @@
 """Small stories: what somebody did, and why. Each sentence has several wordings, parted by `/`.
 
 {p} {he} {him} {his} are the hero, {q} {qhe} {qhim} a friend. The first line says of whom one is to
-tell: "a girl who lost her key". A capital letter, {He}, begins a sentence.
+tell: "a girl who lost her key". A capital letter, {He}, begins a sentence. Every wording of a
+sentence can follow every wording of the one before.
 """
 
 
@@ -28,11 +29,11 @@ who planted a seed
 {He} gave it water every day because it could not grow without it. / {He} watered it every day.
 For a long time nothing happened, and {q} laughed. / {q} said that nothing would come of it.
 Then a green leaf came out of the earth. / But one day there was a little green leaf.
-In summer it was a tall sunflower, and everybody came to see it. / It became the tallest flower.
+In summer it was a tall sunflower, and everybody came to see it. / It was soon a tall flower.
 
 who was afraid of the dark
 {p} was afraid of the dark. / Every night {p} was afraid, because {his} room was so dark.
-{He} heard a noise and hid under the blanket. / One night {he} heard something at the window.
+Then {he} heard a noise and hid under the blanket. / {He} heard something at the window.
 {q} brought a lamp, and they looked together. / {p} called {q}, who came with a lamp.
 It was only the cat that wanted to come in. / They saw that it was only a little cat.
 From then on {p} was brave. / After that {p} was not afraid any more.
@@ -41,15 +42,15 @@ who found a lost dog
 {p} found a little dog in the street. / On the way to school {p} met a small brown dog.
 It was wet and hungry, so {he} took it home. / The dog was cold, and {he} gave it some food.
 The next day {q} came and asked for a lost dog. / Then {he} heard that {q} had lost a dog.
-{p} was sad, but {he} gave the dog back because it was not {his}. / {p} brought the dog to {q}.
+{p} gave the dog back because it did not belong to {him}. / {p} brought the dog to {q}.
 {q} was so glad that {p} may now visit the dog every day. / Now they all play together.
 
 who wanted to fly
 {p} wanted to fly like a bird. / {p} always looked at the birds and wanted to fly.
-{He} made wings of paper and jumped from a chair. / {He} built two wings of paper and sticks.
+{He} made wings of paper and jumped from a chair. / {He} took two wings of paper and jumped.
 {He} fell down, but the grass was soft. / Of course {he} fell, but {he} was not hurt.
 {q} said, "Let us make a kite." / Then {q} had a better idea and brought a kite.
-The kite flew high, and {p} felt as if {he} were flying, too. / So they let a kite fly for them.
+The kite flew high, and {p} felt as if {he} were flying, too. / So they let the kite fly for them.
 
 who baked a cake for a friend
 It was {q}'s birthday, and {p} wanted to bake a cake. / {p} baked a cake for {q}'s birthday.
@@ -63,25 +64,25 @@ who shared {his} bread
 An old man came by who had not eaten all day. / There {he} met an old woman who was hungry.
 {p} gave away half of the bread, because there was enough for two. / {p} shared it gladly.
 The stranger showed {him} the way to a hidden lake. / As thanks {he} got a small silver coin.
-{p} went there with {q}, and they swam until evening. / {p} told {q} of it, and both were glad.
+In the evening {he} told {q} about it. / {p} told {q} of it, and both were glad.
 
 who built a boat
 {p} lived by the river and wanted to see the sea. / {p} dreamed of the sea.
 So {he} built a boat of wood. / {He} found some planks and made a boat.
-The first boat had a hole, and water came in. / The boat was too heavy and went down.
+The first boat had a hole, and water came in. / But the boat had a hole and went down.
 {q} knew how to mend it and brought a hammer. / {q} helped {him}, and they began again.
 In the end the two friends sailed down the river to the sea. / Now it floated, and off they went.
 
 who told a lie
-{p} broke a cup and told a lie. / {p} broke a window with {his} ball and ran away.
+{p} broke a cup and told a lie. / {p} broke a glass and ran away.
 {He} said that the cat had done it. / When somebody asked, {he} said that it was the wind.
 But {he} could not sleep, because {he} felt bad. / At night {he} lay awake and was not happy.
 In the morning {he} told {q} the truth. / The next day {he} went and said what had happened.
 Everybody was kind to {him}, and {p} felt light again. / Nobody was angry, and {p} learned from it.
 
 who helped an old woman
-An old woman had a heavy basket. / {p} saw an old woman with two heavy bags.
-{p} carried it for her, up to the house on the hill. / {p} took them and walked beside her.
+An old woman had a heavy basket. / {p} saw an old woman with a heavy basket.
+{p} carried it for her, up to the house on the hill. / {p} took it and walked beside her.
 The woman told {him} about the time when she was young. / On the way she told {him} stories.
 She gave {him} a red apple because {he} had been so kind. / At the door she gave {him} a cake.
 {p} shared it with {q} and told {q} the stories. / {p} ran to {q} to tell all that {he} had heard.
@@ -89,11 +90,11 @@ She gave {him} a red apple because {he} had been so kind. / At the door she gave
 who could not sleep
 {p} lay in bed and could not sleep. / It was late, but {p} could not sleep.
 The moon was bright, and an owl called in the tree. / {He} counted sheep, but it did not help.
-So {he} got up and wrote a letter to {q}. / Then {he} thought of a day at the lake with {q}.
-{He} wrote about the sun, the boat and the warm water. / {He} heard the water and felt the sun.
+So {he} thought of the summer and of {q}. / Then {he} thought of a day at the lake with {q}.
+{He} saw the sun, the boat and the warm water. / {He} heard the water and felt the sun.
 Soon {his} eyes closed, and {he} slept until morning. / And before long {he} was asleep.
 
-who won a race
+who ran in a race
 There was a race at school, and {p} was slow. / {p} wanted to win the race at school.
 {He} ran every morning before breakfast. / So {he} practised every day, even in the rain.
 On the day of the race, {q} fell and hurt a knee. / In the race {he} saw {q} fall down.
@@ -104,7 +105,7 @@ who got a strange letter
 One day {p} got a letter without a name. / A letter came for {p}, but nobody had signed it.
 It said: "Come to the old bridge at noon." / In it there was only a map of the park.
 {p} was curious and went there. / {p} was a little afraid, but {he} went.
-{q} was waiting with balloons and a basket. / Behind a tree stood {q} and all the friends.
+{q} and the others were waiting with balloons. / Behind a tree stood {q} and all the friends.
 It was a surprise for {p}, because it was {his} birthday. / "Happy birthday!" they all shouted.
 
 who made friends with a cat
@@ -119,7 +120,7 @@ who wanted to see snow
 {q} lived in the mountains and wrote about the white winter. / {q} sent {him} a picture of it.
 So {p} took a train, and then another one. / In January {he} took the train to visit {q}.
 When {he} woke up there, everything was white. / The next morning the whole world was white.
-They built a snowman with a carrot for a nose. / They played in it until their hands were cold.
+They built a big snowman with a carrot nose. / They played in the snow until their hands were cold.
 
 who sold lemonade
 It was a hot day, and {p} wanted to buy a ball. / {p} needed money for a ball.

@@ -160,7 +160,6 @@ I am | I'm
 you are | you're
 we are | we're
 they are | they're
-it is | it's
 let us | let's
 """)
 
