@@ -170,7 +170,8 @@ _EMAIL = re.compile(
 def hide_emails(text: str) -> str:
     if "@" not in text:
         return text
-    return _EMAIL.sub(lambda match: match["url"] or "[EMAIL]", text)
+    hidden = _EMAIL.sub(lambda match: match["url"] or "[EMAIL]", text)
+    return text if hidden == text else _IDLE.sub("", hidden)  # what stood between hidden letters
 
 
 # What cards and telephones have; most texts do not, and need no closer look.

@@ -184,9 +184,9 @@ def absmax_of(q: NF4) -> Tensor:
 # ---- in a model ------------------------------------------------------------------------------
 
 
-def product(x, codes, scales, steps, mean, shape, bias, back) -> Tensor:
+def product(x, codes, scales, steps, mean, n_out, n_in, bias, back) -> Tensor:
     """x @ weight.T + bias; or back, d_y @ weight. The weight ends with this call."""
-    weight = dequantize(NF4(codes, scales, steps, mean, tuple(shape)), x.dtype)
+    weight = dequantize(NF4(codes, scales, steps, mean, (n_out, n_in)), x.dtype)
     if back:
         return x @ weight
     return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
@@ -194,28 +194,28 @@ def product(x, codes, scales, steps, mean, shape, bias, back) -> Tensor:
 
 # For autograd and torch.compile one operation, which they can't look into: a compiler that saw the
 # weight looked up twice, there and back, would do it once and keep it between.
-_TYPES = "(Tensor x, Tensor codes, Tensor scales, Tensor steps, Tensor mean, SymInt[] shape, "
-_TYPES += "Tensor? bias, bool back) -> Tensor"
+_TYPES = "(Tensor x, Tensor codes, Tensor scales, Tensor steps, Tensor mean, SymInt n_out, "
+_TYPES += "SymInt n_in, Tensor? bias, bool back) -> Tensor"
 _product = torch.library.custom_op("talimat::nf4_product", product, mutates_args=(), schema=_TYPES)
 
 
 @_product.register_fake
-def _(x, codes, scales, steps, mean, shape, bias, back):
-    return x.new_empty(*x.shape[:-1], shape[1] if back else shape[0])
+def _(x, codes, scales, steps, mean, n_out, n_in, bias, back):
+    return x.new_empty(*x.shape[:-1], n_in if back else n_out)
 
 
 def _keep(ctx, inputs, output):
     ctx.save_for_backward(*inputs[1:5])  # the module's own buffers: nothing is copied
-    ctx.shape, _, ctx.back = inputs[5:]
+    *ctx.shape, _, ctx.back = inputs[5:]
 
 
 def _way_back(ctx, d_y):
     d_x = d_bias = None
     if ctx.needs_input_grad[0]:
-        d_x = _product(d_y, *ctx.saved_tensors, ctx.shape, None, not ctx.back)
-    if ctx.needs_input_grad[6]:
+        d_x = _product(d_y, *ctx.saved_tensors, *ctx.shape, None, not ctx.back)
+    if ctx.needs_input_grad[7]:
         d_bias = d_y.reshape(-1, d_y.size(-1)).sum(0)
-    return d_x, None, None, None, None, None, d_bias, None
+    return d_x, None, None, None, None, None, None, d_bias, None
 
 
 _product.register_autograd(_way_back, setup_context=_keep)
@@ -242,7 +242,7 @@ class NF4Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         *stored, shape = self.q
-        return _product(_as_autocast(x), *stored, shape, self.bias, False)
+        return _product(_as_autocast(x), *stored, *shape, self.bias, False)
 
     def dequantised(self) -> Tensor:
         """The weight in fp32, [in, out] as `Projection` stores it."""

@@ -104,7 +104,9 @@ def test_three_minutes_of_tuning_teach_it_to_answer(tmp_path, monkeypatch):
     assert len(closed) > 400 and sum(row.get("held_out") is True for row in closed) > 150
     tuned = sum(right(row["response"], row) for row in closed) / len(closed)
     base = sum(right(row["base_response"], row) for row in closed) / len(closed)
-    assert base < 0.05 and tuned > base + 0.4
+    held_out = [right(row["response"], row) for row in closed if row.get("held_out") is True]
+    # 92% and 92% where it was measured; another processor rounds otherwise, and learns otherwise.
+    assert base < 0.05 and tuned > 0.87 and sum(held_out) / len(held_out) > 0.87
     assert sum(row["finish_reason"] == "stop" for row in rows) / len(rows) >= 0.98
     metrics = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [line["val_loss"] for line in map(json.loads, metrics) if "val_loss" in line]
