@@ -43,10 +43,15 @@ from gpt.lora import lora_of, n_trained
 from gpt.model import GPT
 from gpt.optimizer import make_optimizer
 from gpt.parallel import ALONE, Ranks
-from gpt.pieces import INDEX, load_pieces, save_pieces
 from gpt.settings import TrainSettings
 from gpt.sharding import as_part, is_part, whole_model
-from gpt.weights import WeightsError, load_model, refuse_full_disk, save_model
+from gpt.weights import (
+    INDEX_OF_PIECES,
+    WeightsError,
+    load_model,
+    refuse_full_disk,
+    save_model,
+)
 
 STATE, TENSORS = "training.json", "training.safetensors"
 
@@ -115,6 +120,9 @@ def save_last(
     """rng: where the generators stood at the end of the step, if they have moved on since."""
     tensors = _optimizer_tensors(model, optimizer) | (rng or rng_states())
     facts = {"state": asdict(state), "scaler": scaler.state_dict()}
+
+    if ranks.n > 1:  # one process alone is spared what this imports
+        from gpt.pieces import save_pieces
 
     def write(new: Path) -> None:
         if ranks.n == 1:
@@ -208,7 +216,7 @@ def load_last(folder: Path, base: str | Path | None = None) -> tuple[GPT, State,
     try:
         known = {f.name for f in fields(State)}
         state = State(**{k: v for k, v in facts["state"].items() if k in known})
-        in_pieces = (folder / INDEX).exists()
+        in_pieces = (folder / INDEX_OF_PIECES).exists()
         rest = {"scaler": facts["scaler"], "pieces": folder if in_pieces else None}
         rest["tensors"] = {} if in_pieces else load_file(folder / TENSORS)
     except (KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
@@ -229,6 +237,8 @@ def restore(
     parameters = dict(model.named_parameters())
     tensors: dict[str, Tensor] = rest["tensors"]
     if rest["pieces"] is not None:
+        from gpt.pieces import load_pieces
+
         tensors = load_pieces(rest["pieces"], lambda *of: _room(parameters, *of))
     for name, parameter in parameters.items():
         state = {

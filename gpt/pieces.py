@@ -22,8 +22,8 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from gpt.errors import UserError, first_line
+from gpt.weights import INDEX_OF_PIECES as INDEX
 
-INDEX = ".metadata"
 _OF_METADATA = {
     "Metadata", "ChunkStorageMetadata", "MetadataIndex", "TensorStorageMetadata",
     "TensorProperties", "StorageMeta", "_MEM_FORMAT_ENCODING",

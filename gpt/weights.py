@@ -148,7 +148,8 @@ def _without_memory(config: GPTConfig, stored: StoredTensors) -> GPT:
 _PREFIX = "transformer."
 _NOT_WEIGHTS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _HEAD = "lm_head.weight"
-_OF_A_RUN = ("training.json", "training.safetensors", ".metadata")  # see checkpoint.py, pieces.py
+INDEX_OF_PIECES = ".metadata"  # see pieces.py
+_OF_A_RUN = ("training.json", "training.safetensors", INDEX_OF_PIECES)  # see checkpoint.py
 ADAPTER = "adapter_config.json"
 _OF_AN_ADAPTER = (ADAPTER, "adapter_model.safetensors", "adapter_base.json")  # see adapters.py
 _WHOLE_MODELS = ("model*.safetensors", "pytorch_model*.bin", "model.ckpt.*")
