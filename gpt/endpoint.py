@@ -144,14 +144,16 @@ def ask_all(
 ) -> Iterator[tuple[str, Reply]]:
     """Every question's name with its reply, as they come in, `at_once` of them under way.
 
-    The threads are daemons: whoever presses Ctrl-C need not wait for a slow server.
+    The threads never run ahead of who reads the replies, and may stop at one. They are daemons:
+    whoever presses Ctrl-C need not wait for a slow server.
     """
-    stop, todo, done = threading.Event(), queue.SimpleQueue(), queue.SimpleQueue()
+    stop, may_ask = threading.Event(), threading.Semaphore(at_once)
+    todo, done = queue.SimpleQueue(), queue.SimpleQueue()
     for question in questions.items():
         todo.put(question)
 
     def work() -> None:
-        while not stop.is_set():
+        while may_ask.acquire() and not stop.is_set():
             try:
                 name, messages = todo.get_nowait()
             except queue.Empty:
@@ -170,8 +172,10 @@ def ask_all(
             if isinstance(result, BaseException):
                 raise result
             yield result
+            may_ask.release()
     finally:
         stop.set()
+        may_ask.release(at_once)  # those that wait for it end
 
 
 def _next(done: queue.SimpleQueue) -> object:
