@@ -50,7 +50,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def _is_first() -> bool:
     """Of several processes that torchrun has started, all are given the same wrong flag."""
-    return os.environ.get("RANK", "0") == "0"
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def run(main: Callable[[], None]) -> None:

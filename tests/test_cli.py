@@ -1,5 +1,6 @@
 """What every script does with a wrong flag, a mistake, an interruption and a closed pipe."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,11 @@ def test_a_flag_that_does_not_exist_is_refused_with_exit_code_2(script):
     assert ended.returncode == 2 and not ended.stdout
     assert ended.stderr.startswith("error: there is no --hlep: did you mean --help?\n")
     assert ended.stderr.count("\n") == 2
+
+
+def test_a_rank_that_is_left_over_in_the_shell_hides_no_message():
+    ended = run("scripts/train.py", "--hlep", env=os.environ | {"RANK": "3"})
+    assert ended.returncode == 2 and "there is no --hlep" in ended.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
