@@ -70,7 +70,8 @@ def tiles_of(review: Review) -> str:
         good = review.agreement.share_good
         tiles.append(("graded good", f"{good.value:.0%}", f"of {review.agreement.n:,} graded"))
     cells = "".join(
-        f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}<small>{escaped(beside)}</small></dd></div>"
+        f"<div><dt>{escaped(name)}</dt>"
+        f"<dd>{escaped(value)}<small>{escaped(beside)}</small></dd></div>"
         for name, value, beside in tiles
     )
     return f'<dl class="tiles">{cells}</dl>' if tiles else ""

@@ -8,6 +8,7 @@ import os
 import runpy
 import sys
 import traceback
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +41,15 @@ def make_world(folder: Path) -> Path:
     for name, content in tiny_vocabulary(learn_merges(" ".join(q for q, _ in asked), 40)).items():
         (folder / "vocabulary" / name).write_bytes(content)
     return folder
+
+
+def change_letters(world: Path, change: Callable[[int, dict], object]) -> None:
+    """Let `change` alter each of the world's records, given its number."""
+    path = world / "letters.json"
+    records = json.loads(path.read_text(encoding="utf-8"))
+    for i, record in enumerate(records):
+        change(i, record)
+    path.write_text(json.dumps(records, indent=0), encoding="utf-8")
 
 
 def settings_in(world: Path, name: str = "run", **changes) -> TrainSettings:

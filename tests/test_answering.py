@@ -26,7 +26,7 @@ from gpt.run_folder import locked
 from gpt.speaking import Controls, load_speaker
 from gpt.stopping import StopRequested, StopRequests
 from gpt.weights import load_model, save_model
-from tests.runs import make_world, run_script, run_to_end, settings_in
+from tests.runs import change_letters, make_world, run_script, run_to_end, settings_in
 
 ROOT = Path(__file__).parents[1]
 SHORT = Controls(max_new_tokens=8)
@@ -37,13 +37,13 @@ test_records.__test__ = answer_test.__test__ = False  # their names begin like a
 def world(tmp_path_factory):
     """A run of random weights, and a second that was tuned from the first."""
     world = make_world(tmp_path_factory.mktemp("world"))
-    path = world / "letters.json"
-    records = json.loads(path.read_text(encoding="utf-8"))
-    for i, record in enumerate(records):
+
+    def change(i: int, record: dict) -> None:
         record["category"] = "after" if "after" in record["instruction"] else "before"
         if i % 5 == 2:
             record["split"] = "test"
-    path.write_text(json.dumps(records, indent=0), encoding="utf-8")
+
+    change_letters(world, change)
     run_to_end(settings_in(world, "first", max_steps=2))
     changed = {"model": str(world / "first"), "from_scratch": False, "template": None}
     run_to_end(settings_in(world, "second", max_steps=2, **changed))

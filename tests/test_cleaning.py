@@ -8,21 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpt.cleaning import (
-    STEPS,
-    TEXT_STEPS,
-    Cleaning,
-    clean,
-    clean_record,
-    clean_whitespace,
-    hide_cards,
-    hide_emails,
-    hide_ibans,
-    hide_phones,
-    is_card,
-    is_iban,
-)
+from gpt.cleaning import STEPS, TEXT_STEPS, Cleaning, clean, clean_record
+from gpt.hiding import hide_cards, hide_emails, hide_ibans, hide_phones, is_card, is_iban
 from gpt.records import Record, Turn
+from gpt.repairing import clean_whitespace
 
 
 def record(prompt="Who?", answer="He.", given="", line=1, **extra):

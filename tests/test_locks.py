@@ -1,41 +1,20 @@
 """A lock beside a file: one writer at a time, whoever is killed, and nothing left behind."""
 
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from gpt import locks
 from gpt.locks import LockedError, locked_file
+from tests.holding import held_by_another
 
 ROOT = Path(__file__).parents[1]
-HOLDS = """
-import sys
-from pathlib import Path
-from gpt.locks import locked_file
-with locked_file(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def held_by_another(file: Path):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(file)],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-    ) as process:  # fmt: skip
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.stdin.close()
 
 
 def test_a_file_that_another_process_writes_is_refused_until_that_ends(tmp_path):
     file = tmp_path / "new" / "r.jsonl"
-    with held_by_another(file):
+    with held_by_another(locked_file, file):
         with pytest.raises(LockedError, match=r"r\.jsonl: another process"), locked_file(file):
             pytest.fail("two at once")
         with locked_file(tmp_path / "new" / "other.jsonl"):
@@ -47,7 +26,7 @@ def test_a_file_that_another_process_writes_is_refused_until_that_ends(tmp_path)
 
 def test_the_lock_of_a_killed_process_locks_nobody_out(tmp_path):
     file = tmp_path / "r.jsonl"
-    with held_by_another(file) as process:
+    with held_by_another(locked_file, file) as process:
         process.kill()
         process.wait()
         with locked_file(file):

@@ -1,6 +1,5 @@
 """Runs that train an adapter: exact, resumed exactly, small on the disk, refused in one line."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from gpt.settings import SettingsError, TrainSettings
 from gpt.start import StartError, begin, facts_of
 from gpt.train import FINISHED, STOPPED
 from gpt.weights import load_model
-from tests.runs import make_world, run_script, run_to_end, settings_in, told
+from tests.runs import change_letters, make_world, run_script, run_to_end, settings_in, told
 from tests.test_train import AskedAt
 
 answer_test.__test__ = test_records.__test__ = False
@@ -30,12 +29,7 @@ NOISY = {"dropout": 0.1, "lora_dropout": 0.2, "micro_batch_size": 2, "batch_size
 def world(tmp_path_factory):
     """Letters, and a run that has learnt a little of them: the base of all adapters here."""
     world = make_world(tmp_path_factory.mktemp("world"))
-    path = world / "letters.json"
-    records = json.loads(path.read_text(encoding="utf-8"))
-    for i, record in enumerate(records):
-        if i % 11 == 2:
-            record["split"] = "test"
-    path.write_text(json.dumps(records), encoding="utf-8")
+    change_letters(world, lambda i, record: i % 11 == 2 and record.update(split="test"))
     run_to_end(settings_in(world, "base", samples=0))
     return world
 

@@ -16,7 +16,7 @@ from gpt.parallel import ALONE, joined
 from gpt.speaking import Controls
 from gpt.stopping import StopRequests
 from tests.ranks import on_ranks, start_ranks
-from tests.runs import make_world, run_to_end, settings_in
+from tests.runs import change_letters, make_world, run_to_end, settings_in
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,11 +28,8 @@ pytestmark = [
 def world(tmp_path_factory):
     """A run, whose base is another, with a test of 20 records."""
     world = make_world(tmp_path_factory.mktemp("world"))
-    path = world / "letters.json"
-    records = json.loads(path.read_text(encoding="utf-8"))
-    for i, record in enumerate(records):
-        record["split"] = ("train", "test", "train", "test", "validation")[i % 5]
-    path.write_text(json.dumps(records), encoding="utf-8")
+    sides = ("train", "test", "train", "test", "validation")
+    change_letters(world, lambda i, record: record.update(split=sides[i % 5]))
     run_to_end(settings_in(world, "first", max_steps=2))
     changed = {"model": str(world / "first"), "from_scratch": False, "template": None}
     run_to_end(settings_in(world, "second", max_steps=2, **changed))

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from gpt.run_folder import (
     write,
 )
 from gpt.settings import TrainSettings
+from tests.holding import held_by_another
 
 ROOT = Path(__file__).parents[1]
 FACTS = {"settings": TrainSettings().to_dict(), "ended": "finished"}
@@ -203,29 +203,9 @@ def test_a_run_json_that_is_not_there_is_named(tmp_path):
 
 # ---- the lock ------------------------------------------------------------------------------
 
-HOLDS = """
-import sys
-from pathlib import Path
-from gpt.run_folder import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def held_by_another(folder: Path):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(folder)],
-        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-    ) as process:  # fmt: skip
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.stdin.close()
-
 
 def test_a_folder_that_another_process_works_in_is_refused_until_that_ends(folder):
-    with held_by_another(folder):
+    with held_by_another(locked, folder):
         with (
             pytest.raises(RunFolderError, match="another process is at work in it"),
             locked(folder),
@@ -237,7 +217,7 @@ def test_a_folder_that_another_process_works_in_is_refused_until_that_ends(folde
 
 
 def test_the_lock_of_a_killed_process_is_forgotten(folder):
-    with held_by_another(folder) as process:
+    with held_by_another(locked, folder) as process:
         process.kill()
         process.wait()
         assert ".lock" in names(folder)
