@@ -22,12 +22,12 @@ Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parall
 """
 
 import contextlib
-import io
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -36,17 +36,14 @@ import torch
 import torch.distributed as dist
 
 from gpt.cli import run
-from gpt.errors import UserError
+from gpt.errors import UserError, first_line
 from gpt.hardware import find_device
+from gpt.meeting import Meeting, Place, RanksError, connect, meet, n_asked, place
 from gpt.ordering import share
 from gpt.watching import Watch, flush, say
 
-# What torch waits for a rank that says nothing. The watch knows sooner; saving may take minutes.
+# What torch waits for a rank that says nothing. The watch knows sooner.
 _PATIENCE = timedelta(hours=2)
-
-
-class RanksError(UserError):
-    """Processes that cannot train together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +55,7 @@ class Ranks:
     local_rank: int = 0  # on this machine
     group: Any = None  # for numbers that are on the CPU; None: the one of all work
     watch: Watch | None = None
+    meeting: Meeting | None = None  # how they came together
 
     @property
     def is_first(self) -> bool:
@@ -128,9 +126,17 @@ class Ranks:
         if self.watch is not None:
             self.watch.expect(seconds)
 
-    def hurried(self) -> contextlib.AbstractContextManager[None]:
-        """A block that is not to stand still."""
-        return self.watch.hurried() if self.watch else contextlib.nullcontext()
+    def hurried(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """A block that is not to stand still. what: as `in …` says it."""
+        return self.watch.hurried(what) if self.watch else contextlib.nullcontext()
+
+    def patient(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """A block in which a slow disk, or a slow network, may be waited for."""
+        return self.watch.patient(what) if self.watch else contextlib.nullcontext()
+
+    def cause_of(self, error: BaseException) -> str:
+        """What ended the run: this, or what happened to the rank from which this follows."""
+        return self.watch.cause_of(error) if self.watch else first_line(error)
 
     # ---- who does it -------------------------------------------------------------------------
 
@@ -177,23 +183,6 @@ ALONE = Ranks()
 # ---- coming together ------------------------------------------------------------------------
 
 
-def n_asked() -> int:
-    """How many processes torchrun has started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def launch() -> str | None:
-    """Tells the processes of one torchrun, its restarts included, from those of another."""
-    if "TORCHELASTIC_RESTART_COUNT" not in os.environ:
-        return None
-    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return run_id if run_id != "none" else f"{socket.gethostname()} {os.getppid()}"
-
-
-def is_restarted() -> bool:
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-
-
 @contextlib.contextmanager
 def joined(device: str = "auto") -> Iterator[Ranks]:
     """This process among the others that torchrun has started; `Ranks()` if it has started none.
@@ -204,14 +193,18 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         yield ALONE
         return
     with _quiet_unless_first():
-        ranks = _join(device)
+        ranks, kind, words = _met(device)
+        watch = ranks.watch
         try:
+            with watch.hurried("making connections to the other ranks"):
+                ranks = replace(ranks, group=_connected(ranks, kind, words))
+                ranks.wait()
             yield ranks
             ranks.wait()  # nobody leaves, and is missed, before all have done their part
         except (Exception, KeyboardInterrupt) as error:
-            leave(ranks.watch.fail(error))
+            leave(watch.fail(error))
         finally:
-            ranks.watch.end()
+            watch.end()
 
 
 def leave(code: int) -> NoReturn:
@@ -226,17 +219,37 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _join(device: str) -> Ranks:
+def _met(device: str) -> tuple[Ranks, str, dist.Store]:
+    """This rank, all others having come; the kind of their devices; and the store, which may live
+    in this process. Of what speaks against beginning, one tells the others' part, too.
+    """
+    here = place()
     try:
-        rank, n, local_rank = (
-            int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        )
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    except (KeyError, ValueError) as error:
-        raise RanksError(
-            f"WORLD_SIZE is set, but {error} is not as torchrun sets it: start several processes "
-            "with torchrun --nproc-per-node N scripts/train.py …"
-        ) from None
+        try:
+            word = {"device": _own_device(device, here).type}
+        except UserError as error:
+            word = {"fault": str(error)}
+        words = connect(here)
+        meeting = meet(words, here, word | {"host": socket.gethostname()})
+        store = connect(here, seconds=20, may_serve=False)
+    except (UserError, RuntimeError) as error:
+        if here.local_rank == 0:  # nobody can be asked who speaks: one on each machine
+            say(str(error) if isinstance(error, UserError) else f"{here.name}: {first_line(error)}")
+        leave(1)
+    except KeyboardInterrupt:
+        leave(130)
+    if fault := meeting.missing or _fault_in(meeting.words):
+        if here.rank == 0:
+            say(fault)
+            time.sleep(1)  # the others hear of it by a store that may end with this process
+        leave(1)
+    watch = Watch(dist.PrefixStore(meeting.start, store), here.rank, here.n, here.local_rank)
+    watch.begin()
+    ranks = Ranks(here.rank, here.n, here.local_rank, None, watch, meeting)
+    return ranks, word["device"], words
+
+
+def _own_device(device: str, here: Place) -> torch.device:
     found = find_device(device)
     if found.index is not None:
         raise RanksError(f"--device {device}: of several processes each takes its own: give cuda")
@@ -244,33 +257,53 @@ def _join(device: str) -> Ranks:
         raise RanksError("several processes cannot share this GPU: --device cpu, or no torchrun")
     if found.type == "cuda":
         there = torch.cuda.device_count()
-        if local_rank >= there:
-            fault = f"rank {rank} has no GPU of its own: {socket.gethostname()} has {there}: give "
-            fault += f"torchrun --nproc-per-node {there}"
-            if local_rank == there > 0:  # one of those that have none; `cli.run` is for rank 0
-                say(fault)
-            raise RanksError(fault)
-        torch.cuda.set_device(local_rank)
-    backend = "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_PATIENCE)
-    group = dist.new_group(backend="gloo", timeout=_PATIENCE) if found.type == "cuda" else None
-    own = dist.TCPStore(address, port, is_master=False, wait_for_workers=False,
-                        timeout=timedelta(seconds=20))  # fmt: skip
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    watch = Watch(dist.PrefixStore(f"talimat {attempt}", own), rank, n, local_rank)
-    ranks = Ranks(rank, n, local_rank, group, watch)
-    ranks.wait()
-    watch.begin()
-    return ranks
+        if here.local_rank >= there:
+            raise RanksError(
+                f"{here.name} has no GPU of its own, for there are {there}: give torchrun "
+                f"--nproc-per-node {there}"
+            )
+        torch.cuda.set_device(here.local_rank)
+    return found
+
+
+def _fault_in(words: list[dict[str, Any]]) -> str:
+    """What speaks against beginning, of what the ranks brought; nothing, if nothing does."""
+    faults = [word["fault"] for word in words if "fault" in word]
+    if faults:
+        more = len(set(faults)) - 1
+        return faults[0] + (f" (and {more} more such faults)" if more else "")
+    kinds = {word["device"]: f"rank {r} on {word['host']}" for r, word in enumerate(words)}
+    if len(kinds) > 1:
+        has = " and ".join(f"{who} has {kind}" for kind, who in sorted(kinds.items()))
+        return f"{has}: all ranks must have the same kind of device; give --device"
+    return ""
+
+
+def _connected(ranks: Ranks, kind: str, words: dist.Store) -> Any:
+    """Let torch make the group of all ranks; the one for numbers on the CPU, if that is another."""
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
+        store=dist.PrefixStore(f"{ranks.meeting.start} group", words),
+        rank=ranks.rank,
+        world_size=ranks.n,
+        timeout=_PATIENCE,
+    )
+    return dist.new_group(backend="gloo", timeout=_PATIENCE) if kind == "cuda" else None
 
 
 @contextlib.contextmanager
 def _quiet_unless_first() -> Iterator[None]:
-    """Only the first rank prints; errors go another way, to stderr."""
+    """Only the first rank prints, warns and has bars; `say` goes another way, to what was stderr
+    at first.
+    """
     if os.environ.get("RANK", "0") == "0":
         yield
         return
-    with contextlib.redirect_stdout(io.StringIO()):
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nothing,
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+    ):
         yield
 
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
@@ -48,8 +49,7 @@ def save_pieces(tensors: dict[str, Tensor], folder: Path) -> None:
         try:
             dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder))
         except dcp.api.CheckpointException as error:
-            told = "; ".join(sorted({first_line(one) for one, _ in error.failures.values()}))
-            raise PiecesError(f"{folder.name}: not written: {told}") from None
+            raise PiecesError(f"{folder.name}: not written: {_told(error)}") from error
 
 
 def load_pieces(folder: Path, make: Make) -> dict[str, Tensor]:
@@ -63,9 +63,18 @@ def load_pieces(folder: Path, make: Make) -> dict[str, Tensor]:
         try:
             dcp.load(wanted, storage_reader=reader)
         except dcp.api.CheckpointException as error:
-            told = "; ".join(sorted({first_line(one) for one, _ in error.failures.values()}))
-            raise PiecesError(f"{folder}: not read: {told}") from None
+            raise PiecesError(f"{folder}: not read: {_told(error)}") from error
     return wanted
+
+
+def _told(error: dcp.api.CheckpointException) -> str:
+    """Each fault, and which ranks had it. (Of one process, it says nothing of ranks.)"""
+    ranks_with: dict[str, list[int]] = {}
+    for rank, (fault, _) in sorted(error.failures.items()):
+        ranks_with.setdefault(first_line(fault), []).append(rank)
+    if len(ranks_with) == 1 and not dist.is_initialized():
+        return next(iter(ranks_with))
+    return "; ".join(f"rank {', '.join(map(str, of))}: {fault}" for fault, of in ranks_with.items())
 
 
 class _Reader(dcp.FileSystemReader):

@@ -84,7 +84,10 @@ def try_a_save(run: Run) -> int:
     learner, folder = run.learner, run.folder / ".preflight"
     ranks = learner.ranks
     try:
-        save_last(learner.model, learner.optimizer, learner.scaler, run.state, folder, ranks=ranks)
+        with ranks.patient("saving"):
+            save_last(
+                learner.model, learner.optimizer, learner.scaler, run.state, folder, ranks=ranks
+            )
         return sum(path.stat().st_size for path in folder.iterdir()) if ranks.is_first else 0
     finally:
         if ranks.is_first:

@@ -29,7 +29,7 @@ from gpt.lora import LoraConfig, LoraError, n_trained, savings
 from gpt.metrics_file import NAME, MetricsFile
 from gpt.model import GPT
 from gpt.ordering import Order
-from gpt.parallel import ALONE, Ranks, launch
+from gpt.parallel import ALONE, Ranks
 from gpt.samples import cut_samples
 from gpt.setting_rules import check
 from gpt.settings import (
@@ -251,6 +251,8 @@ def _assemble(
         say(line)
     if ranks.told(data.fingerprint) != data.fingerprint:
         raise StartError(f"--data: rank {ranks.rank} reads other data than the first: is it old?")
+    if ranks.told(precision.name) != precision.name:
+        raise StartError(f"{device} takes {precision.name}, the first rank's not: --precision fp32")
     order = Order(
         data.train.lengths,
         settings.batch_size,
@@ -302,7 +304,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         **run_folder.circumstances(),
         "hardware": describe(run.learner.device),
         "ranks": run.ranks.n,
-        "launch": launch(),
+        "launch": run.ranks.meeting.launch if run.ranks.meeting else None,
         "precision": {"name": run.learner.precision.name, "reason": run.learner.precision.reason},
         "settings": run.settings.to_dict(),
         "template": {"name": run.template.name, "hash": run.template.hash},

@@ -48,7 +48,8 @@ class StopRequests:
         if not self.ranks.is_first:
             return
         with contextlib.suppress(OSError):  # print may be in the midst of a line, and must not be
-            os.write(2, b"\nstopping as soon as nothing is lost by it; once more: at once\n")
+            at_once = b"" if self.ranks.n > 1 else b"; once more: at once"
+            os.write(2, b"\nstopping as soon as nothing is lost by it" + at_once + b"\n")
 
     def check(self) -> None:
         """Of several ranks, all look at once, and stop if any was asked to."""

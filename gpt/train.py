@@ -105,7 +105,8 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
         save(run)
         return STOPPED
     except Exception as error:
-        if run.state.step > 0 and run.ranks.n == 1:  # of several, some may be gone
+        # (Of several ranks some may be gone. But a step that diverged, all have found so.)
+        if run.state.step > 0 and (run.ranks.n == 1 or isinstance(error, Diverged)):
             save_after(error, run, rng, progress)
         raise
 
@@ -122,7 +123,7 @@ def take_step(run: Run, examples: Any) -> dict[str, Any]:
         return max(batches, key=lambda batch: batch.inputs.numel())
 
     try:
-        with explained(run.learner, widest, "training"), run.ranks.hurried():
+        with explained(run.learner, widest, "training"), run.ranks.hurried("a step"):
             learned = run.learner.learn(batches, lr)
     except Diverged as error:
         raise Diverged(
@@ -163,9 +164,10 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         told["val_loss"] = validate(run, stop)
         state.seconds += time.perf_counter() - began
         if is_better(state, told["val_loss"]):
-            model = run.learner.whole_model()
-            if model is not None:
-                save_best(model, run.best, state.step, told["val_loss"])
+            with run.ranks.patient("saving"):
+                model = run.learner.whole_model()
+                if model is not None:
+                    save_best(model, run.best, state.step, told["val_loss"])
     if state.weight_sum and (is_last or "val_loss" in told or state.step % settings.log_every == 0):
         told["train_loss"] = state.loss_sum / state.weight_sum
     told["seconds"] = round(state.seconds, 3)
@@ -189,7 +191,7 @@ def validate(run: Run, stop: StopRequests) -> float:
     def widest() -> Batch:
         return data.batch(validation_batches(data, learner.examples_at_once)[0])
 
-    with explained(learner, widest, "validation"), run.ranks.hurried():
+    with explained(learner, widest, "validation"), run.ranks.hurried("validation"):
         return learner.validate(data, stop.check)
 
 
@@ -252,7 +254,8 @@ def save(run: Run, rng: dict[str, Tensor] | None = None) -> None:
     run.metrics.force_to_disk()
     learner = run.learner
     state, ranks = run.state, run.ranks
-    save_last(learner.model, learner.optimizer, learner.scaler, state, run.last, rng, ranks)
+    with ranks.patient("saving"):
+        save_last(learner.model, learner.optimizer, learner.scaler, state, run.last, rng, ranks)
 
 
 def save_after(error: Exception, run: Run, rng: dict[str, Tensor], progress: Progress) -> None:

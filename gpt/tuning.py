@@ -22,9 +22,9 @@ from gpt import run_folder
 from gpt.answering import answer_test
 from gpt.answers import NAME as RESPONSES
 from gpt.dataset import InstructionSet
-from gpt.errors import UserError, first_line
+from gpt.errors import UserError
 from gpt.inspecting import Summary, as_text, batch_rows, title_of
-from gpt.parallel import Ranks, is_restarted, joined, launch
+from gpt.parallel import Ranks, joined
 from gpt.preflight import is_needed, preflight, try_a_save
 from gpt.progress import Progress
 from gpt.responses import outcome
@@ -44,18 +44,18 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
         refuse_without_tensorboard()
     folder = Path(settings.out or default_out(settings))
     with (
-        StopRequests() as stop,
-        joined(settings.device) as ranks,
+        joined(settings.device) as ranks,  # first: who waits for others can still be ended
+        StopRequests(ranks) as stop,
         _ours(folder, ranks),
     ):
-        stop.ranks = ranks
-        settings, given = _as_restarted(settings, set(given), folder)
+        settings, given = _as_restarted(settings, set(given), folder, ranks)
         if settings.shard and ranks.n == 1 and "shard" in given:
             raise SettingsError(
                 "--shard would be ignored by one process alone: torchrun --nproc-per-node 8 "
                 "scripts/train.py … starts eight"
             )
-        run = begin(settings, given, ranks.speaks(print), ranks)
+        with ranks.patient("getting ready"):
+            run = begin(settings, given, ranks.speaks(print), ranks)
         print(f"\n{settings_table(run.settings, set(given))}\n")
         print(f"{run.n_steps:,} steps, {run.order.steps_per_epoch:,} an epoch, into {folder}\n")
         if isinstance(run.data.train, InstructionSet):
@@ -86,13 +86,15 @@ def _ours(folder: Path, ranks: Ranks) -> Iterator[None]:
 
 
 def _as_restarted(
-    settings: TrainSettings, given: set[str], folder: Path
+    settings: TrainSettings, given: set[str], folder: Path, ranks: Ranks
 ) -> tuple[TrainSettings, set[str]]:
     """Where torchrun had to start anew what it had started: go on with that very run."""
-    if not is_restarted() or not (folder / run_folder.RUN).is_file():
+    met = ranks.meeting
+    goes_on = met is not None and met.is_restart and (folder / run_folder.RUN).is_file()
+    # (If it is another's run, ours had failed before it took the folder over.)
+    goes_on = ranks.told(goes_on and run_folder.read(folder).get("launch") == met.launch)
+    if not goes_on:
         return settings, given
-    if run_folder.read(folder).get("launch") != launch():
-        return settings, given  # it had failed before it took the folder over
     return replace(settings, resume=True, overwrite=False), given - {"overwrite"}
 
 
@@ -109,7 +111,7 @@ def _train(run: Run, stop: StopRequests) -> int:
         ended = train(run, progress, stop)
         of_ranks = account_of_ranks(run)
     except Exception as error:
-        ended = f"failed: {first_line(error)}"
+        ended = f"failed: {ranks.cause_of(error)}" if ranks.is_first else "failed"
         raise
     finally:
         progress.close()
@@ -165,7 +167,7 @@ def respond(run: Run, stop: StopRequests) -> int:
 def begin_sitting(run: Run) -> dict:
     """run.json of a run at work: each sitting with its own command, versions and hardware."""
     told = run_folder.read(run.folder)
-    sitting = run_folder.circumstances() | {"from_step": run.state.step}
+    sitting = run_folder.circumstances() | {"from_step": run.state.step, "ranks": run.ranks.n}
     told |= {
         "settings": run.settings.to_dict(),
         "ended": "not yet",

@@ -9,7 +9,8 @@ place that knows nothing of the cause; and torch would print a page for each of 
   - Who fails says so in the store, and the first to do so is the only one that prints. The others
     see that the word has been given, and leave without one.
   - Who is not heard of any more (frozen, its machine gone, the cable cut) is named by the others.
-  - Who is heard of, but stands still in a step while the others wait, is named as well.
+  - Who is heard of, but stands still in a step while the others wait, is named as well. So is, in
+    any other place, who holds the others up and does nothing at all: its processor is at rest.
 
 The watch is a thread, for the main one may be what hangs. It speaks through the store that torchrun
 has for the processes to meet in, on a connection of its own.
@@ -17,12 +18,14 @@ has for the processes to meet in, on a connection of its own.
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch.distributed as dist
 
@@ -31,7 +34,17 @@ from gpt.errors import UserError, first_line
 BEAT = 1.0  # seconds between two looks
 SILENT = 25.0  # without a sign of life, a rank is given up: torchrun kills it 30 seconds later
 STANDING = 40.0  # so long a step may stand still, or five times the longest that it ever did
-UNHURRIED = 7200.0  # and anything else: loading, saving, drawing
+IDLE = 45.0  # so long, in any other place, a rank may do nothing while others wait for it
+PATIENT = 300.0  # or where it may be a disk or a network that it waits for
+UNHURRIED = 7200.0  # and so long it may be at work
+_AT_WORK = 0.05  # of a core: what else lives in the process takes less
+_STEP, _SLOW, _ANY = "step", "slow", "any"
+_OF_CONNECTIONS = re.compile(
+    r"gloo/[\w/]+\.cc:\d+|Gloo connectFullMesh|\bNCCL\b|\bnccl[A-Z]\w+|Broken pipe|Socket Timeout|"
+    r"Connection (closed|reset) by peer|timed out waiting|connection was likely closed|"
+    r"failed to recv",
+    re.IGNORECASE,
+)
 _LAST_WORD = 8.0  # to wait for the cause, when a connection broke
 _HEARD = 2.5 * BEAT  # in which all hear that somebody has failed, before what they hear it by ends
 _LEAVE = 10.0  # what the main thread is given to leave by itself, once somebody has failed
@@ -41,19 +54,19 @@ class Watch:
     def __init__(self, store: dist.Store, rank: int, n: int, local_rank: int) -> None:
         self.store, self.rank, self.n, self.local_rank = store, rank, n, local_rank
         self.progress = 0  # what the main thread has come through
-        self.is_hurried = False  # in a step, which is not to stand still
         self.has_failed = False
+        self._mode, self._what = _ANY, ""  # how long the main thread may stand still, and in what
         self._ended = threading.Event()
         self._tick, self._told = 0, [""] * n  # of each rank, what it said last
         self._heard = [time.monotonic()] * n
-        self._moved = self._reached = time.monotonic()
-        self._longest, self._places, self._in_a_step = 0.0, "", False
-        self._tell()
+        self._works, self._processor = 0, 0.0  # beats in which this process was at work
+        self._moved = self._worked = self._reached = time.monotonic()
+        self._longest, self._places, self._work_behind, self._in_a_step = 0.0, "", "", False
+        self._cause = ""
 
     def begin(self) -> None:
-        """Once all have told something for the first time."""
-        now = time.monotonic()
-        self._heard, self._moved, self._reached = [now] * self.n, now, now
+        """Once all are there."""
+        self._tell()
         for work in (self._watch, self._watch_the_watch):
             threading.Thread(target=work, daemon=True).start()
 
@@ -64,35 +77,56 @@ class Watch:
     def end(self) -> None:
         self._ended.set()
 
+    def hurried(self, what: str) -> AbstractContextManager[None]:
+        return self._in(_STEP, what)
+
+    def patient(self, what: str) -> AbstractContextManager[None]:
+        return self._in(_SLOW, what)
+
     @contextlib.contextmanager
-    def hurried(self) -> Iterator[None]:
-        self.progress, self.is_hurried = self.progress + 1, True
+    def _in(self, mode: str, what: str) -> Iterator[None]:
+        before = self._mode, self._what
+        self.progress, self._mode, self._what = self.progress + 1, mode, what
         try:
             yield
         finally:
-            self.is_hurried = False
+            self._mode, self._what = before
 
     # ---- looking ---------------------------------------------------------------------------
 
     def _tell(self) -> None:
         self._tick += 1
-        told = f"{self._tick} {self.progress} {int(self.is_hurried)} {socket.gethostname()}"
-        self.store.set(f"rank {self.rank}", told)
+        told = [self._tick, self.progress, self._works, self._mode, socket.gethostname()]
+        self.store.set(f"rank {self.rank}", " ".join(map(str, told)))
+
+    def _look_at_oneself(self) -> None:
+        processor = time.process_time() - time.thread_time()  # without this thread's part
+        self._works += processor - self._processor > _AT_WORK * BEAT
+        self._processor = processor
+
+    def _all_told(self) -> list[str]:
+        keys = [f"rank {r}" for r in range(self.n)]
+        if self.store.check(keys):
+            return [told.decode() for told in self.store.multi_get(keys)]
+        # Somebody has not begun yet: to ask for its word would be to wait for it.
+        return [self.store.get(key).decode() if self.store.check([key]) else "" for key in keys]
 
     def _watch(self) -> None:
         while not self._ended.wait(BEAT):
+            self._look_at_oneself()
             try:
                 self._tell()
-                told = self.store.multi_get([f"rank {r}" for r in range(self.n)])
+                told = self._all_told()
                 somebody_failed = self.store.check(["faults"])
             except RuntimeError:  # the store is gone, and with it whoever had it
                 time.sleep(BEAT)
                 continue
             now = time.monotonic()
             if now - self._reached > SILENT / 2:  # this process slept, or was cut off: begin anew
-                self._heard, self._moved = [now] * self.n, now
+                self._heard = [now] * self.n
+                self._moved = self._worked = now
             self._reached = now
-            for rank, text in enumerate(part.decode() for part in told):
+            for rank, text in enumerate(told):
                 if text != self._told[rank]:
                     self._told[rank], self._heard[rank] = text, now
             if somebody_failed and not self.has_failed:
@@ -120,22 +154,31 @@ class Watch:
         silent = [r for r in range(self.n) if now - self._heard[r] > SILENT]
         if silent:
             return f"{self._names(silent)}: no sign of life for {SILENT:.0f} seconds"
+        if not all(self._told):
+            return None
         parts = [text.split() for text in self._told]
-        places = " ".join(part[1] for part in parts)
-        if places != self._places:
+        places = [int(part[1]) for part in parts]
+        behind = [r for r in range(self.n) if places[r] == min(places)]
+        if str(places) != self._places:
             if self._in_a_step:
                 self._longest = max(self._longest, now - self._moved)
-            self._places, self._moved = places, now
-        self._in_a_step = in_a_step = all(part[2] == "1" for part in parts)
-        allowed = max(STANDING, 5 * self._longest) if in_a_step else UNHURRIED
-        if now - self._moved <= allowed:
+            self._places, self._moved, self._worked = str(places), now, now
+        work_behind = " ".join(parts[r][2] for r in behind)
+        if work_behind != self._work_behind:
+            self._work_behind, self._worked = work_behind, now
+        self._in_a_step = all(part[3] == _STEP for part in parts)
+        stood = now - self._moved
+        if self._in_a_step:
+            is_fault = stood > max(STANDING, 5 * self._longest)
+        else:
+            is_slow = any(parts[r][3] == _SLOW for r in behind)
+            is_fault = now - self._worked > (PATIENT if is_slow else IDLE) or stood > UNHURRIED
+        if not is_fault:
             return None
-        at = [int(part[1]) for part in parts]
-        behind = [r for r in range(self.n) if at[r] == min(at)]
-        stood = f"no progress for {now - self._moved:.0f} seconds"
+        told = f"no progress for {stood:.0f} seconds" + (f" in {self._what}" if self._what else "")
         if len(behind) == self.n:
-            return f"all {self.n} ranks: {stood}"
-        return f"{self._names(behind)}: {stood}, and the others wait"
+            return f"all {self.n} ranks: {told}"
+        return f"{self._names(behind)}: {told}, and the others wait"
 
     # ---- saying ----------------------------------------------------------------------------
 
@@ -146,48 +189,61 @@ class Watch:
         told = [f"rank {r} on {(self._told[r].split() or ['?'])[-1]}" for r in ranks]
         return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
 
-    def say_once(self, text: str) -> None:
-        if self._may_speak():
+    def say_once(self, text: str, of: BaseException | None = None) -> None:
+        """Unless somebody has spoken. of: the fault, if one of ours, to be told in full."""
+        if self._may_speak(text):
+            if of is not None:
+                traceback.print_exception(of, file=sys.__stderr__)
             say(text)
             time.sleep(_HEARD)
 
-    def _may_speak(self) -> bool:
+    def _may_speak(self, text: str) -> bool:
         self.has_failed = True
         try:
-            return self.store.add("faults", 1) == 1
+            if self.store.add("faults", 1) > 1:
+                return False
+            self.store.set("cause", text)
+            return True
         except RuntimeError:
             return self.local_rank == 0
 
     def fail(self, error: BaseException) -> int:
         """The main thread's failure: say what is to be said, if nobody has. The exit code."""
         self.has_failed = True
-        code = error.exit_code if isinstance(error, UserError) else 1
-        if isinstance(error, UserError) and not is_collateral(error):
-            if self.rank > 0 and self._is_said_within(1.0):  # what befalls all, rank 0 is to say
-                return code
-            self.say_once(str(error) if self.rank == 0 else f"{self.name()}: {error}")
-        elif isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             self.say_once("interrupted")
             return 130
-        elif not is_collateral(error):
-            if self._may_speak():
-                traceback.print_exception(error)
-                say(f"{self.name()}: {first_line(error)}")
-                time.sleep(_HEARD)
-        elif not self._is_said_within(_LAST_WORD):
+        code = error.exit_code if isinstance(error, UserError) else 1
+        if is_collateral(error):
+            self.say_once(self.cause_of(error))
+        elif not isinstance(error, UserError):
+            self.say_once(f"{self.name()}: {first_line(error)}", error)
+        elif self.rank == 0:
+            self.say_once(str(error))
+        elif not self._is_said_within(1.0):  # what befalls all, rank 0 is to say
+            self.say_once(f"{self.name()}: {error}")
+        return code
+
+    def cause_of(self, error: BaseException) -> str:
+        """What ended the run: this, or what happened to the rank from which this follows."""
+        if not is_collateral(error):
+            return first_line(error)
+        if not self._cause and self._is_said_within(_LAST_WORD):
+            with contextlib.suppress(RuntimeError):
+                self._cause = self.store.get("cause").decode()
+        if not self._cause:
             now = time.monotonic()
             gone = [r for r in range(self.n) if now - self._heard[r] > _LAST_WORD / 2]
+            self._cause = f"{self.name()}: lost the other ranks: {first_line(error)}"
             if gone and len(gone) < self.n:
-                self.say_once(f"{self._names(gone)}: ended without a word: was it killed?")
-            else:
-                self.say_once(f"{self.name()}: lost the other ranks: {first_line(error)}")
-        return code
+                self._cause = f"{self._names(gone)}: ended without a word: was it killed?"
+        return self._cause
 
     def _is_said_within(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
-                if self.store.check(["faults"]):
+                if self.store.check(["cause"]):
                     return True
             except RuntimeError:
                 return self.local_rank > 0
@@ -200,28 +256,25 @@ class Watch:
             os._exit(1)  # the main thread may stand where no exception reaches it
 
 
-def is_collateral(error: BaseException) -> bool:
+def is_collateral(error: BaseException | None) -> bool:
     """Whether a rank fails only because another one did: a connection broke, or was not made."""
-    words = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo",
-             "nccl", "timed out waiting", "socket timeout", "connection was likely closed",
-             "failed to recv")  # fmt: skip
     while error is not None:
         if isinstance(error, dist.DistError):
             return True
-        if isinstance(error, RuntimeError | UserError) and any(
-            word in str(error).lower() for word in words
-        ):
+        if isinstance(error, RuntimeError) and _OF_CONNECTIONS.search(str(error)):
             return True
+        if of_ranks := getattr(error, "failures", None):  # of pieces that were not written
+            return all(is_collateral(one) for one, _ in of_ranks.values())
         error = error.__cause__ or error.__context__
     return False
 
 
 def say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {text}", file=sys.__stderr__, flush=True)
 
 
 def flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpt import parallel, run_folder
+from gpt import run_folder
 from gpt.adapters import tensors_of
 from gpt.checkpoint import CheckpointError, check_files, load_last
-from gpt.parallel import RanksError, joined
+from gpt.meeting import RanksError
+from gpt.parallel import joined
 from gpt.pieces import PiecesError, load_pieces
 from gpt.setting_rules import check
 from gpt.settings import SettingsError, TrainSettings
@@ -162,17 +163,6 @@ def test_a_rank_that_torchrun_did_not_start_is_told_how(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(RanksError, match="start several processes with torchrun"), joined("cpu"):
         pass
-
-
-def test_a_rank_without_a_gpu_of_its_own_says_how_many_there_are(monkeypatch, capsys):
-    for name, value in (("RANK", 2), ("LOCAL_RANK", 2), ("WORLD_SIZE", 4), ("MASTER_PORT", 1)):
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    monkeypatch.setattr(parallel, "find_device", lambda asked: torch.device("cuda"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(RanksError, match="has 2: give torchrun --nproc-per-node 2"), joined("auto"):
-        pass
-    assert "rank 2 has no GPU of its own" in capsys.readouterr().err
 
 
 def test_a_piece_is_checked_and_no_pickle_is_run(tmp_path):
