@@ -9,7 +9,8 @@ At each supervised place the model gives every token of the vocabulary a score, 
 `plain_loss` says just that, and is there to be read. It computes scores for all B x T places, of
 which instruction data supervises a quarter: 8 short examples of GPT-2 would fill 180 MB with them,
 most of it for nothing. `summed_loss` is the same number from the supervised places alone, a chunk
-of them at a time, so that no [B, T, V] tensor ever exists; a test holds one to the other.
+of them at a time, so that no [B, T, V] tensor ever exists; a test holds one to the other. What
+stands before the head is spared, too: the last block's MLP at places that nobody will look at.
 
 Both return a **sum** over tokens. The mean is taken once, over all tokens of an optimizer step,
 however it was cut into micro-batches and processes: a mean of means would let a token of a short
@@ -37,7 +38,7 @@ from gpt.batching import IGNORE_INDEX, Batch, collate_weighted
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.model import GPT
-from gpt.preamble import hidden_of_shared, places_of_shared
+from gpt.preamble import hidden_of_shared
 
 _HEAD_PART = 1024  # entries of the vocabulary
 _TILE = 64  # of them, and of what a GPU multiplies at once
@@ -86,12 +87,10 @@ def summed_loss(
     rows, targets, weights = picked or supervised_rows(batch)
     hidden_of = hidden_of or model.hidden
     if n_shared:
-        hidden = hidden_of_shared(hidden_of, batch.inputs, n_shared)
-        rows = places_of_shared(rows, batch.inputs.size(1), n_shared)
+        hidden = hidden_of_shared(hidden_of, batch.inputs, n_shared, rows)
     else:
-        hidden = hidden_of(batch.inputs, batch.positions, mask)  # (B, T, C)
-    supervised = hidden.flatten(0, 1).index_select(0, rows)  # (N, C)
-    return chunked_loss(supervised, model.wte.weight, targets, weights)
+        hidden = hidden_of(batch.inputs, batch.positions, mask, None, rows)
+    return chunked_loss(hidden[0], model.wte.weight, targets, weights)  # (1, N, C)
 
 
 def chunked_loss(
@@ -125,7 +124,8 @@ class _Gradients:
         if not self.wants_head:
             return
         d_head = (d_logits.T @ hidden[part]).float()  # (V, C); fp32, where small terms are not lost
-        d_head = d_head[: self.n_tokens]
+        if len(d_head) > self.n_tokens:  # a slice is a view, to which autograd would add in a copy
+            d_head = d_head[: self.n_tokens]
         self.head = d_head if self.head is None else self.head.add_(d_head)
 
 

@@ -113,7 +113,9 @@ class Attention(nn.Module):
         self.c_proj = Projection(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Mask, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Mask, cache: KVCache | None, places: Tensor | None
+    ) -> Tensor:
         B, T, C = x.shape
         q, k, v = self.c_attn(x).split(C, dim=2)  # each (B, T, C)
         q, k, v = (
@@ -138,7 +140,7 @@ class Attention(nn.Module):
                 is_causal=is_causal,
             )  # (B, nh, T, hs)
         y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side again
-        return self.resid_dropout(self.c_proj(y))
+        return self.resid_dropout(self.c_proj(picked(y, places)))
 
 
 class MLP(nn.Module):
@@ -168,8 +170,10 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, mask: Mask, cache: KVCache | None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), mask, cache)
+    def forward(
+        self, x: Tensor, mask: Mask, cache: KVCache | None, places: Tensor | None = None
+    ) -> Tensor:
+        x = picked(x, places) + self.attn(self.ln_1(x), mask, cache, places)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -215,6 +219,7 @@ class GPT(nn.Module):
         positions: Tensor | None = None,
         mask: Mask = None,
         cache: KVCache | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Ids (B, T) -> what the model knows at each of them, (B, T, C), before the head.
 
@@ -224,6 +229,8 @@ class GPT(nn.Module):
             (B, nh, T, S). By default causal: each sees itself and all before it, the cache's too.
             Or a function (q, k, v) -> y that attends in a way of its own (preamble.py).
         cache: the tokens that went before. The new ones are added to it.
+        places: (N), of the B * T, where it is wanted: (1, N, C). At all others the last block has
+            only to be looked at, and does not compute what nobody will look at any more.
         """
         T = ids.size(1)
         past = cache.length if cache is not None else 0
@@ -244,14 +251,15 @@ class GPT(nn.Module):
 
         x = self.drop(self.wte(ids) + self.wpe(positions))  # (B, T, C)
         for block in self.h:
+            wanted = places if block is self.h[-1] else None
             if self.recompute and torch.is_grad_enabled():
                 # What a block computes inside is forgotten, and computed again on the way back.
-                x = checkpoint(block, x, mask, cache, use_reentrant=False)
+                x = checkpoint(block, x, mask, cache, wanted, use_reentrant=False)
             else:
-                x = block(x, mask, cache)
+                x = block(x, mask, cache, wanted)
         if cache is not None:
             cache.length += T
-        return self.ln_f(x)  # (B, T, C)
+        return self.ln_f(x)  # (B, T, C), or (1, N, C)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(…, C) -> (…, V): how well each token of the vocabulary matches what is known here."""
@@ -274,6 +282,11 @@ class GPT(nn.Module):
 
     def n_params(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def picked(x: Tensor, places: Tensor | None) -> Tensor:
+    """(B, T, C) -> (1, N, C), what stands at the places; without any, x as it is."""
+    return x if places is None else x.flatten(0, 1).index_select(0, places)[None]
 
 
 def causal_mask(T: int, past: int, device: torch.device | None = None) -> Tensor:

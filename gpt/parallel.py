@@ -243,7 +243,10 @@ def _met(device: str) -> tuple[Ranks, str, dist.Store]:
             say(fault)
             time.sleep(1)  # the others hear of it by a store that may end with this process
         leave(1)
-    watch = Watch(dist.PrefixStore(meeting.start, store), here.rank, here.n, here.local_rank)
+    # Without the store nobody can be asked who speaks: one on each machine does. (Where it was rank
+    # 0 that served it, that rank is gone.)
+    speaks_alone = here.local_rank == 0 or (here.rank == 1 and not here.has_store)
+    watch = Watch(dist.PrefixStore(meeting.start, store), here.rank, here.n, speaks_alone)
     watch.begin()
     ranks = Ranks(here.rank, here.n, here.local_rank, None, watch, meeting)
     return ranks, word["device"], words

@@ -39,10 +39,12 @@ from gpt.model import GPT, causal_mask
 _WORTH_IT = 0.1  # the share of a batch's places that must be saved, as two attentions cost more
 
 
-def hidden_of_shared(hidden_of: Callable[..., Tensor], ids: Tensor, n: int) -> Tensor:
-    """`model.hidden(ids)` for rows (B, T) that agree in their first n ids: (1, n + B (T - n), C).
+def hidden_of_shared(
+    hidden_of: Callable[..., Tensor], ids: Tensor, n: int, places: Tensor
+) -> Tensor:
+    """`model.hidden(ids, places=places)` for rows (B, T) that agree in their first n ids.
 
-    `places_of_shared` says where in it each of the B x T places is.
+    None of the N places is among the shared. Returns (1, N, C).
     """
     B, T = ids.shape
     one_row = torch.cat([ids[0, :n], ids[:, n:].flatten()])[None]
@@ -63,12 +65,8 @@ def hidden_of_shared(hidden_of: Callable[..., Tensor], ids: Tensor, n: int) -> T
         rests = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, nh, T - n, hs)
         return torch.cat([first, rests.transpose(0, 1).flatten(1, 2)[None]], 2)
 
-    return hidden_of(one_row, positions, attend)
-
-
-def places_of_shared(places: Tensor, T: int, n: int) -> Tensor:
-    """Places of a flattened (B, T), none of them shared, as those of `hidden_of_shared`."""
-    return places - places // T * n
+    # In the one row, a place of row b has lost the preambles of rows 1 to b.
+    return hidden_of(one_row, positions, attend, None, places - places // T * n)
 
 
 def n_shared(batch: Batch) -> int:

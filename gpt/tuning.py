@@ -61,7 +61,8 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
         if isinstance(run.data.train, InstructionSet):
             print(first_batch(run), flush=True)
         if is_needed(run):
-            preflight(run, print)
+            with ranks.patient("trying a batch"):
+                preflight(run, print)
         if run.settings.preflight:
             n_bytes = try_a_save(run)
             print(

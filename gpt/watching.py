@@ -51,8 +51,10 @@ _LEAVE = 10.0  # what the main thread is given to leave by itself, once somebody
 
 
 class Watch:
-    def __init__(self, store: dist.Store, rank: int, n: int, local_rank: int) -> None:
-        self.store, self.rank, self.n, self.local_rank = store, rank, n, local_rank
+    """speaks_alone: where nobody can be asked who speaks, this rank does."""
+
+    def __init__(self, store: dist.Store, rank: int, n: int, speaks_alone: bool = True) -> None:
+        self.store, self.rank, self.n, self.speaks_alone = store, rank, n, speaks_alone
         self.progress = 0  # what the main thread has come through
         self.has_failed = False
         self._mode, self._what = _ANY, ""  # how long the main thread may stand still, and in what
@@ -96,8 +98,9 @@ class Watch:
 
     def _tell(self) -> None:
         self._tick += 1
-        told = [self._tick, self.progress, self._works, self._mode, socket.gethostname()]
-        self.store.set(f"rank {self.rank}", " ".join(map(str, told)))
+        host, mode, what = socket.gethostname(), self._mode, self._what
+        told = f"{self._tick} {self.progress} {self._works} {mode} {host} {what}"
+        self.store.set(f"rank {self.rank}", told)
 
     def _look_at_oneself(self) -> None:
         processor = time.process_time() - time.thread_time()  # without this thread's part
@@ -145,7 +148,7 @@ class Watch:
                 self._reached = last
             if last - self._reached > SILENT + BEAT:
                 self.has_failed = True
-                if self.local_rank == 0:  # nobody can be asked who speaks: one on each machine
+                if self.speaks_alone:
                     say(f"{self.name()}: the other ranks cannot be reached any more: "
                          "is a machine or the network between them down?")  # fmt: skip
                 self._leave()
@@ -156,7 +159,7 @@ class Watch:
             return f"{self._names(silent)}: no sign of life for {SILENT:.0f} seconds"
         if not all(self._told):
             return None
-        parts = [text.split() for text in self._told]
+        parts = [text.split(" ", 5) for text in self._told]
         places = [int(part[1]) for part in parts]
         behind = [r for r in range(self.n) if places[r] == min(places)]
         if str(places) != self._places:
@@ -175,7 +178,8 @@ class Watch:
             is_fault = now - self._worked > (PATIENT if is_slow else IDLE) or stood > UNHURRIED
         if not is_fault:
             return None
-        told = f"no progress for {stood:.0f} seconds" + (f" in {self._what}" if self._what else "")
+        what = parts[behind[0]][5]
+        told = f"no progress for {stood:.0f} seconds" + (f" in {what}" if what else "")
         if len(behind) == self.n:
             return f"all {self.n} ranks: {told}"
         return f"{self._names(behind)}: {told}, and the others wait"
@@ -186,7 +190,8 @@ class Watch:
         return f"rank {self.rank} on {socket.gethostname()}"
 
     def _names(self, ranks: list[int]) -> str:
-        told = [f"rank {r} on {(self._told[r].split() or ['?'])[-1]}" for r in ranks]
+        hosts = [self._told[r].split(" ")[4] if self._told[r] else "?" for r in ranks]
+        told = [f"rank {r} on {host}" for r, host in zip(ranks, hosts, strict=True)]
         return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
 
     def say_once(self, text: str, of: BaseException | None = None) -> None:
@@ -205,7 +210,7 @@ class Watch:
             self.store.set("cause", text)
             return True
         except RuntimeError:
-            return self.local_rank == 0
+            return self.speaks_alone
 
     def fail(self, error: BaseException) -> int:
         """The main thread's failure: say what is to be said, if nobody has. The exit code."""
@@ -246,7 +251,7 @@ class Watch:
                 if self.store.check(["cause"]):
                     return True
             except RuntimeError:
-                return self.local_rank > 0
+                return not self.speaks_alone
             time.sleep(0.2)
         return False
 

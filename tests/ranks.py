@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from gpt.parallel import Ranks, joined
 from gpt.progress import Progress
@@ -29,11 +30,15 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+_STORES: list[dist.Store] = []  # which outlive the processes, as torchrun's does
+
+
 def start_ranks(n: int, work: Callable, *arguments: object, log: Path | None = None) -> list:
     """The processes. Of each, what it prints is in log.RANK."""
     if sys.platform == "win32":
         pytest.skip("Windows has no forkserver")
-    port, processes = free_port(), []
+    _STORES.append(dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+    port, processes = _STORES[-1].port, []
     for rank in range(n):
         process = context().Process(target=_rank, args=(rank, n, port, log, work, arguments))
         process.start()
@@ -46,6 +51,7 @@ def _rank(rank: int, n: int, port: int, log: Path | None, work: Callable, argume
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     if log is not None:
         descriptor = os.open(f"{log}.{rank}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)

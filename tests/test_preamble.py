@@ -9,7 +9,7 @@ import torch
 from gpt.batching import collate_weighted
 from gpt.learner import Compiled, Learner
 from gpt.loss import plain_loss, summed_loss
-from gpt.preamble import n_shared, places_of_shared, worth_sharing
+from gpt.preamble import n_shared, worth_sharing
 from gpt.setting_rules import check
 from gpt.settings import SettingsError, TrainSettings
 from tests.runs import run_to_end, settings_in
@@ -60,13 +60,6 @@ def test_what_is_shared_are_the_first_tokens_that_are_alike_and_not_learnt():
     silent = silent._replace(weights=torch.zeros_like(silent.weights))
     assert n_shared(silent) == silent.inputs.size(1) - 1
     assert n_shared(batch_of(*TAILS)._replace(documents=torch.zeros(4, 12))) == 0
-
-
-def test_places_are_moved_to_where_they_are_in_the_one_row():
-    rows = torch.tensor([6, 9, 16, 29])
-    hidden = torch.arange(30).view(3, 10)
-    one_row = torch.cat([hidden[0, :6], hidden[:, 6:].flatten()])
-    assert one_row[places_of_shared(rows, 10, 6)].tolist() == [6, 9, 16, 29]
 
 
 def test_it_is_worth_it_only_where_it_saves_a_tenth():
