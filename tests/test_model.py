@@ -137,6 +137,20 @@ def test_hidden_then_head_is_the_model():
     torch.testing.assert_close(model.head(hidden[:, -1]), model(ids)[:, -1])
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_asked_at_some_places_it_knows_there_what_it_would(recompute):
+    model, ids = random_model(), random_ids(3, 7)
+    model.recompute = recompute
+    places = torch.tensor([2, 6, 7, 20])
+    gradients = []
+    for x in (model.hidden(ids).flatten(0, 1)[places][None], model.hidden(ids, places=places)):
+        model.zero_grad()
+        x.square().sum().backward()
+        gradients.append([x, *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(*gradients)
+    assert model.hidden(ids, places=places[:0]).shape == (1, 0, TINY.n_embd)  # nothing is supervised
+
+
 def test_the_head_is_the_embedding_and_its_gradient_has_both_parts():
     model = random_model()
     ids = random_ids(1, 6)
