@@ -194,7 +194,7 @@ def test_the_cause_is_told_once_and_the_last_save_stands(world, tmp_path, how, m
     assert all(codes)
     errors = said(tmp_path / "log")
     assert len(errors) == 1 and re.match(f"error: {message}", errors[0]), errors
-    saved = {"hangs drawing": 8, "hangs saving": 0}.get(how, 2)
+    saved = {"hangs drawing": 7, "hangs saving": 0}.get(how, 2)
     if saved:
         assert check_files(Path(settings.out) / "last")["state"]["step"] == saved
     ended = run_folder.read(Path(settings.out))["ended"]
