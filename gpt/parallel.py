@@ -27,7 +27,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -115,6 +115,12 @@ class Ranks:
     def wait(self) -> None:
         """Until all are here."""
         self.gather(0.0)
+
+    def apart(self) -> "Ranks":
+        """The same ranks for another thread, whose words are not mixed with the main one's."""
+        if self.n == 1:
+            return self
+        return replace(self, group=dist.new_group(backend="gloo", timeout=_PATIENCE), watch=None)
 
     # ---- signs of life -----------------------------------------------------------------------
 

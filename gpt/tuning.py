@@ -111,6 +111,9 @@ def _train(run: Run, stop: StopRequests) -> int:
     except Exception as error:
         ended = f"failed: {first_line(error)}"
         raise
+    except KeyboardInterrupt:
+        run.writer.abandon()
+        raise
     finally:
         progress.close()
         if mirror is not None:
