@@ -34,7 +34,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gpt.adapters import save_adapter, tensors_of
+from gpt.adapters import save_adapter
+from gpt.background import AT_ONCE, MODEL, Writer, weights_of
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.errors import UserError
@@ -42,9 +43,8 @@ from gpt.files import folder_to_read
 from gpt.lora import lora_of, n_trained
 from gpt.model import GPT
 from gpt.optimizer import make_optimizer
-from gpt.parallel import ALONE, Ranks
 from gpt.settings import TrainSettings
-from gpt.sharding import as_part, is_part, whole_model
+from gpt.sharding import as_part, is_part
 from gpt.weights import (
     INDEX_OF_PIECES,
     WeightsError,
@@ -54,6 +54,7 @@ from gpt.weights import (
 )
 
 STATE, TENSORS = "training.json", "training.safetensors"
+MOMENTS = "moments"  # what a writer keeps beside the model
 
 
 class CheckpointError(UserError):
@@ -82,8 +83,7 @@ class State:
 
 def n_bytes(model: GPT) -> tuple[int, int]:
     """What best/ takes, and last/ with its optimizer, but for a little."""
-    kept = tensors_of(model).values() if lora_of(model) else model.parameters()
-    weights = sum(p.numel() * p.element_size() for p in kept)
+    weights = sum(p.numel() * p.element_size() for p in weights_of(model).values())
     return weights, weights + 2 * 4 * n_trained(model)
 
 
@@ -103,9 +103,14 @@ def refuse_too_small_a_disk(model: GPT, run_folder: Path) -> None:
 # ---- writing -------------------------------------------------------------------------------
 
 
-def save_best(model: GPT, folder: Path, step: int, val_loss: float) -> None:
+def save_best(
+    model: GPT, folder: Path, step: int, val_loss: float, writer: Writer = AT_ONCE
+) -> None:
+    """Called by all ranks, as is `save_last`."""
     facts = {"step": step, "validation_loss": val_loss}
-    _save(model, folder, lambda new: _write_facts(new, facts))
+    whole = writer.keep_model(model, step)
+    if whole is not None:
+        writer.do(lambda: _save(whole, folder, lambda new: _write_facts(new, facts)), MODEL)
 
 
 def save_last(
@@ -115,29 +120,35 @@ def save_last(
     state: State,
     folder: Path,
     rng: dict[str, Tensor] | None = None,
-    ranks: Ranks = ALONE,
+    writer: Writer = AT_ONCE,
 ) -> None:
     """rng: where the generators stood at the end of the step, if they have moved on since."""
-    tensors = _optimizer_tensors(model, optimizer) | (rng or rng_states())
+    moments, ranks = _optimizer_tensors(model, optimizer), writer.talk
+    n_bytes = sum(t.numel() * t.element_size() for t in moments.values())
+    if ranks.n > 1:  # one process alone is spared what this imports
+        from gpt.pieces import own_share, save_pieces
+
+        moments = own_share(moments, ranks)
+    tensors = writer.keep(MOMENTS, state.step, moments.items()) | (rng or rng_states())
     facts = {"state": asdict(state), "scaler": scaler.state_dict()}
 
-    if ranks.n > 1:  # one process alone is spared what this imports
-        from gpt.pieces import save_pieces
-
-    def write(new: Path) -> None:
+    def add(new: Path) -> None:
         if ranks.n == 1:
             save_file(tensors, new / TENSORS)
         else:
-            save_pieces(tensors, ranks.told(new))  # for which place the others wait, below
+            save_pieces(tensors, ranks.told(new), ranks.group)  # the others wait for that place
         _write_facts(new, facts)
 
-    n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
-    whole = whole_model(model, ranks)
-    if whole is not None:
-        _save(whole, folder, write, n_bytes)
-    else:
-        save_pieces(tensors, ranks.told(None))
-    ranks.wait()
+    whole = writer.keep_model(model, state.step)
+
+    def write() -> None:
+        if whole is not None:
+            _save(whole, folder, add, n_bytes)
+        else:
+            save_pieces(tensors, ranks.told(None), ranks.group)
+        ranks.wait()
+
+    writer.do(write, MODEL, MOMENTS)
 
 
 def _save(model: GPT, folder: Path, add: Callable[[Path], None], added_bytes: int = 0) -> None:
@@ -164,7 +175,7 @@ def _size_and_checksum(path: Path) -> list[int]:
 def _optimizer_tensors(model: GPT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """exp_avg.h.0.attn.c_attn.weight and so on: by name, not by a number in some order."""
     return {
-        f"optimizer.{what}.{name}": value if is_part(value) else value.detach().cpu().contiguous()
+        f"optimizer.{what}.{name}": value
         for name, parameter in model.named_parameters()
         for what, value in optimizer.state.get(parameter, {}).items()
     }

@@ -172,7 +172,7 @@ class Learner:
         return [data.batch(part) for part in parts] + [nothing_to_learn()] * missing
 
     def whole_model(self) -> GPT | None:
-        """The model, to save it or to talk to it; None at ranks that are not to do either."""
+        """The model, to talk to it; None at ranks that are not to."""
         return whole_model(self.model, self.ranks)
 
     def peak_memory(self) -> int | None:

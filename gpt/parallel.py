@@ -114,6 +114,12 @@ class Ranks:
         """Until all are here."""
         self.gather(0.0)
 
+    def apart(self) -> "Ranks":
+        """The same ranks for another thread, whose words are not mixed with the main one's."""
+        if self.n == 1:
+            return self
+        return replace(self, group=dist.new_group(backend="gloo", timeout=_PATIENCE), watch=None)
+
     # ---- signs of life -----------------------------------------------------------------------
 
     def passed(self) -> None:

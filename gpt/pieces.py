@@ -3,8 +3,9 @@
     optimizer's moments, on 4 ranks ─> __0_0.distcp … __3_0.distcp, .metadata ─> on 4, on 2, on 1
 
 torch.distributed.checkpoint writes them. It knows of each tensor which rank has which part, and
-lets what all have alike be written once. `.metadata` says what lies where; so 2 ranks, or one that
-was never started by torchrun, find their parts in the pieces that 4 have left.
+lets what all have alike be written once: each rank hands over its share of that alone, and keeps a
+copy of no more while it is written in the background. `.metadata` says what lies where; so 2 ranks,
+or one that was never started by torchrun, find their parts in the pieces that 4 have left.
 
 That file is a pickle, which is a program. So it is not run: only the classes that it is made of are
 let through, of which none does more than hold numbers and names. And nothing is kept in the pieces
@@ -23,6 +24,8 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from gpt.errors import UserError, first_line
+from gpt.parallel import Ranks
+from gpt.sharding import is_part
 from gpt.weights import INDEX_OF_PIECES as INDEX
 
 _OF_METADATA = {
@@ -42,12 +45,25 @@ class PiecesError(UserError):
     """Pieces that cannot be written, or are not what we wrote."""
 
 
-def save_pieces(tensors: dict[str, Tensor], folder: Path) -> None:
+def own_share(tensors: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """What this rank is to write: its parts, and of what all have alike, about an nth."""
+    own, loads = {}, [0] * ranks.n
+    for name, tensor in tensors.items():
+        rank = ranks.rank
+        if not is_part(tensor):
+            rank = loads.index(min(loads))  # all ranks come to the same one
+            loads[rank] += tensor.numel()
+        if rank == ranks.rank:
+            own[name] = tensor
+    return own
+
+
+def save_pieces(tensors: dict[str, Tensor], folder: Path, group: Any = None) -> None:
     """Called by all ranks together; the folder is there, and is the same for all of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about torch
         try:
-            dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder))
+            dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder), process_group=group)
         except dcp.api.CheckpointException as error:
             raise PiecesError(f"{folder.name}: not written: {_told(error)}") from error
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from gpt.background import Writer
 from gpt.batching import Batch
 from gpt.checkpoint import rng_states, save_last, set_rng_states
 from gpt.errors import UserError
@@ -86,8 +87,9 @@ def try_a_save(run: Run) -> int:
     try:
         with ranks.patient("saving"):
             save_last(
-                learner.model, learner.optimizer, learner.scaler, run.state, folder, ranks=ranks
-            )
+                learner.model, learner.optimizer, learner.scaler, run.state, folder,
+                writer=Writer(ranks),
+            )  # fmt: skip
         return sum(path.stat().st_size for path in folder.iterdir()) if ranks.is_first else 0
     finally:
         if ranks.is_first:

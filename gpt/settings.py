@@ -44,7 +44,7 @@ _LORA = "an adapter, in place of all weights"
 MAY_CHANGE = {
     "out", "resume", "overwrite", "preflight", "save_every", "patience", "respond", "track",
     "device", "compile", "activation_checkpointing", "micro_batch_size", "threads", "precision",
-    "shared_preamble", "tune_malloc", "shard", "cpu_offload",
+    "shared_preamble", "tune_malloc", "shard", "cpu_offload", "background_saving",
     "data", "model",
 }  # fmt: skip
 
@@ -186,6 +186,10 @@ class TrainSettings:
     tune_malloc: bool = _s(
         True, _MACHINE, "on Linux and a CPU: memory stays with the process from step to step"
     )
+    background_saving: str = _s(
+        "auto", _MACHINE, "train on while checkpoints are written, from a copy; auto: on CUDA",
+        choices=("auto", "always", "never"),
+    )  # fmt: skip
     shard: bool = _s(
         False, _MACHINE, "with torchrun: each process keeps a part of the weights (FSDP2)"
     )

@@ -20,6 +20,7 @@ Sources: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillio
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -121,22 +122,32 @@ def whole_model(model: GPT, ranks: Ranks) -> GPT | None:
     """The model itself; of a sharded one, all parts put together on the first rank's CPU."""
     if not is_sharded(model):
         return model if ranks.is_first else None
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        tensor = parameter.detach().full_tensor()  # all ranks have it for a moment
+    parts = dict(model.named_parameters())
+    tensors = {name: tensor.cpu() for name, tensor in whole_tensors(parts, ranks)}
+    return with_tensors(model, tensors) if ranks.is_first else None
+
+
+def whole_tensors(tensors: dict[str, Tensor], ranks: Ranks) -> Iterator[tuple[str, Tensor]]:
+    """One after the other, for the first rank; the others only give their parts."""
+    for name, tensor in tensors.items():
+        whole = tensor.detach()
+        if is_part(whole):
+            whole = whole.full_tensor()  # all ranks have it for a moment
+            ranks.passed()
         if ranks.is_first:
-            tensors[name] = tensor.cpu()
-        ranks.passed()
-    if not ranks.is_first:
-        return None
+            yield name, whole
+
+
+def with_tensors(model: GPT, tensors: dict[str, Tensor]) -> GPT:
+    """A model like this one, with other tensors. Of one with an adapter, the adapter's will do."""
     with torch.device("meta"):
-        whole = GPT(model.config)
-        if config := lora_of(model):
-            add_lora(whole, config)
-            whole.base = model.base
-    whole.load_state_dict(tensors, assign=True)
-    whole.vocabulary = model.vocabulary
-    return whole
+        made, config = GPT(model.config), lora_of(model)
+        if config is not None:
+            add_lora(made, config)
+            made.base = model.base
+    made.load_state_dict(tensors, strict=config is None, assign=True)
+    made.vocabulary = model.vocabulary
+    return made
 
 
 def as_part(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 
 from gpt import run_folder
 from gpt.adapters import AdapterError, adapt, base_of_name, fingerprint
+from gpt.background import Writer, is_wanted
 from gpt.checkpoint import State, load_last, refuse_too_small_a_disk, restore
 from gpt.config import GPTConfig
 from gpt.dataset import load_data
@@ -287,7 +288,10 @@ def _assemble(
     if not (settings.shard and ranks.n > 1):  # what is sharded is moved in parts
         model = model.to(device)
     learner = Learner(model, settings, device, precision, settings.lr, say, ranks)
-    return Run(settings, folder, data, tokenizer, template, learner, order, n_steps, state, ranks)
+    writer = Writer(ranks, is_wanted(settings, device))
+    return Run(
+        settings, folder, data, tokenizer, template, learner, order, n_steps, state, ranks, writer
+    )
 
 
 def worth_compiling(device: torch.device, n_params: int, n_tokens: int) -> bool:

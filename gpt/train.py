@@ -28,6 +28,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gpt.background import AT_ONCE, Writer
 from gpt.batching import Batch
 from gpt.checkpoint import State, rng_states, save_best, save_last
 from gpt.cli import run as run_command
@@ -61,6 +62,7 @@ class Run:
     n_steps: int
     state: State = field(default_factory=State)
     ranks: Ranks = ALONE  # the processes that do this together, of which this is one
+    writer: Writer = AT_ONCE  # or in the background
     is_new: bool = False  # and so may yet have to clear its folder: see start.take_over
     track: Callable[[dict[str, Any]], object] = lambda line: None
     metrics: MetricsFile = field(init=False)
@@ -95,19 +97,22 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
             if run.state.step >= run.n_steps or out_of_patience(run):
                 break
             stop.check()
+            run.writer.check()
             rng = rng_states()
             line = take_step(run, step.examples)
             rng = rng_states()
             finish_step(run, line, progress, stop)
-        save(run)
+        save_at_once(run)
         return OUT_OF_PATIENCE if run.state.step < run.n_steps else FINISHED
     except StopRequested:
-        save(run)
+        save_at_once(run)
         return STOPPED
     except Exception as error:
         # (Of several ranks some may be gone. But a step that diverged, all have found so.)
-        if run.state.step > 0 and (run.ranks.n == 1 or isinstance(error, Diverged)):
-            save_after(error, run, rng, progress)
+        if run.ranks.n == 1 or isinstance(error, Diverged):
+            run.writer.join()
+            if run.state.step > 0:
+                save_after(error, run, rng, progress)
         raise
 
 
@@ -165,9 +170,7 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         state.seconds += time.perf_counter() - began
         if is_better(state, told["val_loss"]):
             with run.ranks.patient("saving"):
-                model = run.learner.whole_model()
-                if model is not None:
-                    save_best(model, run.best, state.step, told["val_loss"])
+                save_best(run.learner.model, run.best, state.step, told["val_loss"], run.writer)
     if state.weight_sum and (is_last or "val_loss" in told or state.step % settings.log_every == 0):
         told["train_loss"] = state.loss_sum / state.weight_sum
     told["seconds"] = round(state.seconds, 3)
@@ -182,7 +185,7 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
     if "val_loss" in told and state.step > 0:  # one point is no curve
         draw(run, progress.say, again_after=30.0)
     if state.step % settings.save_every == 0:
-        save(run)
+        save(run, run.writer)
 
 
 def validate(run: Run, stop: StopRequests) -> float:
@@ -250,18 +253,26 @@ def draw(run: Run, say: Callable[[str], object], again_after: float = 0.0) -> No
         say(f"{path}: not drawn: {error!r}")
 
 
-def save(run: Run, rng: dict[str, Tensor] | None = None) -> None:
-    run.metrics.force_to_disk()
+def save(run: Run, writer: Writer, rng: dict[str, Tensor] | None = None) -> None:
     learner = run.learner
-    state, ranks = run.state, run.ranks
-    with ranks.patient("saving"):
-        save_last(learner.model, learner.optimizer, learner.scaler, state, run.last, rng, ranks)
+    with run.ranks.patient("saving"):
+        writer.do(run.metrics.force_to_disk)
+        save_last(
+            learner.model, learner.optimizer, learner.scaler, run.state, run.last, rng, writer
+        )
+
+
+def save_at_once(run: Run, rng: dict[str, Tensor] | None = None) -> None:
+    """After what is still being written; when this comes back, all is on the disk."""
+    with run.ranks.patient("saving"):
+        run.writer.wait()
+    save(run, Writer(run.ranks), rng)
 
 
 def save_after(error: Exception, run: Run, rng: dict[str, Tensor], progress: Progress) -> None:
     """The run has failed. What it had learned has not."""
     try:
-        save(run, rng)
+        save_at_once(run, rng)
         said = f"saved as it was after step {run.state.step}: {run.last}"
     except Exception as second:
         said = f"not saved after step {run.state.step} ({second}); the last save stands"

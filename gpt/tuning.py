@@ -114,6 +114,9 @@ def _train(run: Run, stop: StopRequests) -> int:
     except Exception as error:
         ended = f"failed: {ranks.cause_of(error)}" if ranks.is_first else "failed"
         raise
+    except KeyboardInterrupt:
+        run.writer.abandon()
+        raise
     finally:
         progress.close()
         if mirror is not None:
