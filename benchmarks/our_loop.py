@@ -28,6 +28,8 @@ class Lever:
     settings: dict[str, Any] = field(default_factory=dict)  # of TrainSettings
     plain_loss: bool = False  # logits for every place, all at once
     fused: bool = True  # AdamW in one kernel
+    waits: bool = False  # for what a step came to, before the next is begun
+    only_on: str | None = None  # the kind of device that it makes a difference on
     process_wide: bool = False  # cannot be changed back: it needs a process of its own
 
     @property
@@ -37,6 +39,9 @@ class Lever:
     @property
     def exists(self) -> bool:
         return not self.settings or bool(set(self.settings) & set(names()))
+
+    def matters_on(self, device: str) -> bool:
+        return self.only_on in (None, torch.device(device).type)
 
 
 OURS = Lever()
@@ -48,10 +53,11 @@ LEVERS = {
     ),
     "without fused AdamW": Lever(fused=False),
     "without malloc settings": Lever({"tune_malloc": False}, process_wide=True),
+    "waiting for each step": Lever(waits=True, only_on="cuda"),
     "with one thread": Lever({"threads": 1}),
     "with packing": Lever({"packed": True}),
     "with activation checkpointing": Lever({"activation_checkpointing": True}),
-    "with torch.compile": Lever({"compile": True}),
+    "with torch.compile": Lever({"compile": "always"}),
     "plain: without all of these": Lever(
         {"order": "shuffled", "shared_preamble": "never", "tune_malloc": False},
         plain_loss=True,
@@ -105,9 +111,13 @@ class OurLoop:
         learner, data = self._take_up(name)
         synchronize(self.device)
         start = time.perf_counter()
+        learned = None
         for step in steps:
             parts = micro_batches(torch.tensor(step).numpy(), data.lengths, by_length=True)
-            learner.learn([data.batch(part) for part in parts], self.work.lr)
+            gradient = learner.gradient([data.batch(part) for part in parts])
+            if learned is not None:
+                learned()  # as train.py looks at a step, when the next is on its way
+            learned = learner.update(gradient, self.work.lr)
         synchronize(self.device)
         seconds = time.perf_counter() - start
         self._refuse_what_it_does_not_do()
@@ -161,6 +171,8 @@ class OurLoop:
         self.model.recompute = settings.activation_checkpointing
         for group in learner.optimizer.param_groups:
             group["fused"] = lever.fused
+        if lever.waits or not lever.fused:  # what is not fused cannot be told to leave a step out
+            learner.looks_later = False
         row_length = work.config.n_ctx if settings.packed else None
         data = InstructionSet(work.examples, work.end_id, row_length=row_length)
         return learner, data

@@ -223,8 +223,9 @@ def notes(race: Race) -> list[str]:
 def bench_ladder(work: Work, plan: Plan) -> Part:
     """Ours with its levers changed one at a time."""
     part, workers = Part(), []
-    levers = {name: lever for name, lever in LEVERS.items() if lever.exists}
-    left_out = [f"{name}: there is no such setting here" for name in LEVERS if name not in levers]
+    known = {name: lever for name, lever in LEVERS.items() if lever.matters_on(work.device)}
+    levers = {name: lever for name, lever in known.items() if lever.exists}
+    left_out = [f"{name}: there is no such setting here" for name in known if name not in levers]
     together = {name: lever for name, lever in levers.items() if not lever.process_wide}
     alone = [{name: lever} for name, lever in levers.items() if lever.process_wide]
     ways: list[Way] = []

@@ -17,7 +17,7 @@ from gpt.download import find_model
 from gpt.records import Record
 from gpt.responses import AnsweringError
 from gpt.run_folder import RUN, RunFolderError, read
-from gpt.settings import TrainSettings
+from gpt.settings import TrainSettings, as_now
 from gpt.template import template_of
 from gpt.tokenizer import Tokenizer
 
@@ -76,7 +76,7 @@ def test_records(run_folder: Path, base: str | Path | None = None) -> list[Recor
 
 def _settings_of(run_folder: Path) -> TrainSettings:
     try:
-        return TrainSettings(**read(run_folder)["settings"])
+        return TrainSettings(**as_now(read(run_folder)["settings"]))
     except TypeError as error:
         raise RunFolderError(f"{run_folder / RUN}: not this program's settings: {error}") from None
 

@@ -10,6 +10,10 @@ would not be: the common bug of this place, and one that no loss curve shows.)
 
 Nor does it matter who computes a part. Several ranks (parallel.py) have a slice of the step's
 examples each, and each divides by the tokens of all.
+
+A gradient that is no number must change no weight. On a CPU one looks, and goes on or not. A GPU
+would stand idle while somebody looks: there AdamW's kernel is told the answer where it was found,
+and leaves the weights alone by itself. What the step came to is read later (`Learner.update`).
 """
 
 import math
@@ -22,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt.batching import Batch, nothing_to_learn
+from gpt.compiling import Compiled
 from gpt.dataset import Batches
 from gpt.errors import UserError
 from gpt.hardware import Precision, peak_memory
@@ -46,6 +51,13 @@ class Learned(NamedTuple):
     grad_norm: float  # before it was clipped
 
 
+class Gradient(NamedTuple):
+    """What is to be known of a step's gradient. It lies itself in the parameters, as `.grad`."""
+
+    numbers: Tensor  # each micro-batch's part of the mean loss, and the gradient's length
+    weight_sum: float  # of the whole step
+
+
 class Learner:
     """A model and what changes its weights. The only place where they change."""
 
@@ -65,12 +77,17 @@ class Learner:
         self._clock = time.process_time if device.type == "cpu" else time.perf_counter
         set_dropout(model, settings.dropout)
         model.recompute = settings.activation_checkpointing
-        hidden = Compiled(model.hidden, warn) if settings.compile else model.hidden
-        self.summed = SummedLoss(model, hidden)
+        self.compiled = None
+        if settings.compile == "always":
+            one_shape = settings.objective == "pretrain"
+            self.compiled = Compiled(model.hidden, warn, one_shape)
+        self.summed = SummedLoss(model, self.compiled or model.hidden)
         if ranks.n > 1:
             self.summed = distribute(self.summed, settings, device, precision)
         self.optimizer = make_optimizer(model, settings, lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
+        # The scaler tells AdamW on its own what to leave out, and several ranks must agree on it.
+        self.looks_later = device.type == "cuda" and ranks.n == 1 and not precision.needs_scaler
         self.find_shared = how_to_share(settings, device)
         may_use_it = device.type == "cuda" and precision.name == "bf16" and not settings.dropout
         self.varlen = varlen_kernel() if settings.packed and may_use_it else None
@@ -88,13 +105,23 @@ class Learner:
             forget_gathered(self.summed)
         return loss
 
+    def rehearse(self, batch: Batch) -> None:
+        """The way out and back, for whatever may fail in it; the compiler of the way back, too."""
+        try:
+            self.loss_of(batch).backward()
+        except Exception as error:
+            if self.ranks.n > 1 or self.compiled is None or not self.compiled.gives_up(error):
+                raise
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loss_of(batch).backward()
+
     def _within_documents(self, batch: Batch) -> Mask:
         """How the texts of packed rows attend to themselves alone."""
         if batch.documents is None:
             return None
         if self.varlen is None:
             return document_mask(self._to_device(batch.documents))
-        longest = batch.documents.size(1)  # the same from step to step, mostly
+        longest = self.settings.max_length or self.model.config.n_ctx  # at most; always the same
         bounds = self._to_device(cu_seqlens(batch.documents, longest))
         return attend_within(self.varlen, bounds, longest)
 
@@ -108,11 +135,15 @@ class Learner:
 
     def learn(self, batches: Sequence[Batch], lr: float) -> Learned:
         """One optimizer step from all of the batches together."""
+        return self.update(self.gradient(batches), lr)()
+
+    def gradient(self, batches: Sequence[Batch]) -> Gradient:
+        """The way out and back of all batches. The gradient is clipped; no weight has changed."""
         ranks = self.ranks
         weight_sum = sum(batch.weights.sum(dtype=torch.float64).item() for batch in batches)
         weight_sum = ranks.sum(weight_sum)
         if weight_sum == 0:
-            return Learned(0.0, 0.0, 0.0)  # nothing to learn from; decay alone is no lesson
+            return Gradient(torch.zeros(2), 0.0)
         self.optimizer.zero_grad(set_to_none=True)
         losses, began = [], self._clock()
         for i, batch in enumerate(batches):
@@ -127,17 +158,42 @@ class Learner:
             losses.append(loss.detach())
             ranks.passed()
         self.scaler.unscale_(self.optimizer)
-        norm = clip(self.model.parameters(), self.settings.clip).item()
-        loss_sum = ranks.sum(sum(loss.item() for loss in losses)) * weight_sum / ranks.n
-        if not math.isfinite(loss_sum):
-            raise Diverged(f"the loss is {loss_sum}")
-        may_be_skipped = self.scaler.is_enabled() and self.scaler.get_scale() >= 1
-        if not math.isfinite(norm) and not may_be_skipped:  # as the scaler does, halving its scale
-            raise Diverged(f"the gradient is {norm}")
+        norm = clip(self.model.parameters(), self.settings.clip).to(losses[0].device)
+        return Gradient(torch.stack([*losses, norm]), weight_sum)
+
+    def update(self, gradient: Gradient, lr: float) -> Callable[[], Learned]:
+        """Change the weights. What is returned tells what the step came to, and waits for it.
+
+        Where the loss or the gradient is no number, no weight changes, and Diverged is raised: here
+        or, if this learner `looks_later`, by what is returned. Ask it before the next update.
+        """
+        if gradient.weight_sum == 0:
+            return lambda: Learned(0.0, 0.0, 0.0)  # nothing to learn from; decay alone is no lesson
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        fetch = on_their_way(gradient.numbers)
+        if self.looks_later:
+            # Where this is 1, the fused kernel does nothing. (GradScaler tells it in the same way.)
+            self.optimizer.found_inf = gradient.numbers.isfinite().all().logical_not().float()
+            self.optimizer.step()
+            del self.optimizer.found_inf
+            return lambda: self._learned(fetch(), gradient.weight_sum)
+        learned = self._learned(fetch(), gradient.weight_sum)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        return lambda: learned
+
+    def _learned(self, numbers: list[float], weight_sum: float) -> Learned:
+        """What the step came to; Diverged where that is nothing to learn from."""
+        *losses, norm = numbers
+        loss_sum = self.ranks.sum(sum(losses)) * weight_sum / self.ranks.n
+        if not math.isfinite(loss_sum):
+            raise Diverged(f"the loss is {loss_sum}")
+        # (The scaler leaves such a step out, and halves its scale.)
+        if not math.isfinite(norm) and not (
+            self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        ):
+            raise Diverged(f"the gradient is {norm}")
         return Learned(loss_sum, weight_sum, norm)
 
     @torch.no_grad()
@@ -195,6 +251,21 @@ class SummedLoss(nn.Module):
         return summed_loss(self.model, batch, mask, picked, self.hidden, shared)
 
 
+def on_their_way(numbers: Tensor) -> Callable[[], list[float]]:
+    """Numbers that are not waited for. What is returned waits for them, and has them."""
+    if not numbers.is_cuda:
+        return numbers.tolist
+    copy = numbers.to("cpu", non_blocking=True)  # into pinned memory, as torch has it
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(numbers.device))
+
+    def fetch() -> list[float]:
+        arrived.synchronize()
+        return copy.tolist()
+
+    return fetch
+
+
 def how_to_share(settings: TrainSettings, device: torch.device) -> Callable[[Batch], int]:
     """How many tokens of a batch are to be computed once for all of its rows."""
     if settings.shared_preamble == "always":
@@ -218,33 +289,3 @@ def set_dropout(model: GPT, probability: float) -> None:
             module.p = probability
         elif hasattr(module, "dropout"):  # attention hands its own to the fused kernel
             module.dropout = probability
-
-
-class Compiled:
-    """A function through torch.compile; without it, after one warning, where that fails.
-
-    It fails at the first call, not where `torch.compile` stands: there is no C++ compiler, or a
-    new shape brings up something that it cannot do. The loss is the same either way.
-    """
-
-    def __init__(self, function: Callable[..., Tensor], warn: Callable[[str], object]) -> None:
-        self.plain, self.warn = function, warn
-        # One program for all batch shapes: with each new length it would compile for a minute.
-        self.compiled: Callable[..., Tensor] | None = torch.compile(function, dynamic=True)
-
-    def __call__(self, *args: Tensor | None) -> Tensor:
-        if self.compiled is not None:
-            try:
-                return self.compiled(*args)
-            except Exception as error:
-                if not _is_of_the_compiler(error):
-                    raise
-                first = (str(error).strip() or repr(error)).splitlines()[0]
-                self.warn(f"--compile: goes on without, as it failed: {first}")
-                self.compiled = None
-        return self.plain(*args)
-
-
-def _is_of_the_compiler(error: BaseException) -> bool:
-    """Its errors share no class, but the packages that they are of."""
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))

@@ -38,6 +38,11 @@ def parser_of(description: str, epilog: str | None = None) -> ArgumentParser:
         for f in fields(TrainSettings):
             if f.metadata["group"] == title:
                 group.add_argument(flag(f.name), **_argument(f))
+                if alone := f.metadata.get("alone"):
+                    group.add_argument(
+                        f"--no-{flag(f.name)[2:]}", dest=f.name, action="store_const",
+                        const=alone[1], default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+                    )  # fmt: skip
     return parser
 
 
@@ -59,6 +64,8 @@ def _argument(f: Any) -> dict[str, Any]:
     if kind == "bool":
         return argument | {"action": argparse.BooleanOptionalAction}
     if choices := f.metadata.get("choices"):
+        if alone := f.metadata.get("alone"):
+            argument |= {"nargs": "?", "const": alone[0]}
         return argument | {"metavar": "|".join(choices)}
     if kind == "list[str]":
         return argument | {"nargs": "+", "metavar": f.metadata["metavar"]}

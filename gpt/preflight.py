@@ -108,7 +108,7 @@ def check_memory(learner: Learner, batch: Batch, what: str) -> None:
             trained = [p for p in learner.model.parameters() if p.requires_grad]
             is_fresh = not learner.optimizer.state
             moments = [torch.empty_like(p) for p in trained for _ in range(2)] if is_fresh else []
-            learner.loss_of(batch).backward()
+            learner.rehearse(batch)
             del moments
     finally:
         learner.model.train()
@@ -134,7 +134,7 @@ def sums_of(learner: Learner, batch: Batch) -> Sums:
 def sums_on_cpu(learner: Learner, batch: Batch) -> Sums:
     model = copy_on_cpu(learner.model)
     fp32 = Precision("fp32", "the reference")
-    settings = replace(learner.settings, compile=False)
+    settings = replace(learner.settings, compile="never")
     return sums_of(Learner(model, settings, torch.device("cpu"), fp32, 0.0), batch)
 
 

@@ -5,18 +5,43 @@ printed, and kept in the run's samples.md.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gpt.dataset import Sample
 from gpt.files import replace_file
 from gpt.generate import generate
+from gpt.hardware import is_out_of_memory
 from gpt.model import GPT
 from gpt.tokenizer import Tokenizer
 
 _MOST_TOKENS = 64
 _HEADING = re.compile(r"## Step ([\d,]+), epoch .+")
 _TITLE = "# A few validation prompts, as they were answered in the course of training\n"
+
+
+def show_samples(
+    model: GPT,
+    tokenizer: Tokenizer,
+    samples: Sequence[Sample],
+    path: Path,
+    step: int,
+    epoch: float,
+    say: Callable[[str], object],
+) -> None:
+    """Answer them, keep the answers and tell them. Where that fails it is said: none is worth a
+    run.
+    """
+    try:
+        answers = answer_samples(model, tokenizer, samples)
+        keep_samples(path, step, round(epoch, 2), samples, answers)
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_out_of_memory(error):
+            raise
+        say(f"{path}: no samples this time: {error}")
+        return
+    for line in as_lines(samples, answers):
+        say(line)
 
 
 def answer_samples(model: GPT, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[str]:

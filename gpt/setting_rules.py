@@ -44,8 +44,8 @@ def check(settings: TrainSettings, given: Iterable[str] = ()) -> None:
         )
     if settings.shared_preamble == "always" and (why := _nothing_to_share(settings)):
         raise SettingsError(f"--shared-preamble always: {why}")
-    for name, other in (("quantize", "none"), ("compile", False)):
-        if settings.shard and getattr(settings, name) != other:
+    for name, refused in (("quantize", "nf4"), ("compile", "always")):
+        if settings.shard and getattr(settings, name) == refused:
             raise SettingsError(
                 f"--shard with {flag(name)} is not supported: leave one of them out"
             )

@@ -27,7 +27,9 @@ class SettingsError(UserError):
 
 
 def _s(default: Any, group: str, help: str, **more: Any) -> Any:
-    """A field with what `options.py` needs to know: its group, its help, its choices, its name."""
+    """A field with what `options.py` needs to know: its group, its help, its choices, its name;
+    alone: the values that its flag and its --no-flag mean where none follows.
+    """
     metadata = {"group": group, "help": help, **more}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -182,7 +184,10 @@ class TrainSettings:
     activation_checkpointing: bool = _s(
         False, _MACHINE, "compute each block twice: a third slower, much less memory"
     )
-    compile: bool = _s(False, _MACHINE, "torch.compile: a minute at the start, faster steps")
+    compile: str = _s(
+        "auto", _MACHINE, "torch.compile: a minute at the start, faster steps; auto: a GPU's long "
+        "runs", choices=("auto", "always", "never"), alone=("always", "never"),
+    )  # fmt: skip
     tune_malloc: bool = _s(
         True, _MACHINE, "on Linux and a CPU: memory stays with the process from step to step"
     )
@@ -242,7 +247,14 @@ def combine(*sources: dict[str, Any]) -> tuple[TrainSettings, set[str]]:
     recipe = given.get("recipe", "default")
     if recipe not in list(RECIPES):  # a list, for what a file gives may have no hash
         raise SettingsError(f"--recipe {recipe}: there are {', '.join(RECIPES)}")
-    return TrainSettings(**(RECIPES[recipe] | given)), set(given)
+    return TrainSettings(**(RECIPES[recipe] | as_now(given))), set(given)
+
+
+def as_now(given: dict[str, Any]) -> dict[str, Any]:
+    """Settings that may be of an earlier version, where `compile` was true or false."""
+    if isinstance(given.get("compile"), bool):
+        return given | {"compile": "always" if given["compile"] else "never"}
+    return given
 
 
 # ---- what a run decides by itself ------------------------------------------------------------

@@ -19,6 +19,7 @@ from gpt import run_folder
 from gpt.adapters import AdapterError, adapt, base_of_name, fingerprint
 from gpt.background import Writer, is_wanted
 from gpt.checkpoint import State, load_last, refuse_too_small_a_disk, restore
+from gpt.compiling import choose_compiling
 from gpt.config import GPTConfig
 from gpt.dataset import load_data
 from gpt.download import find_model
@@ -37,6 +38,7 @@ from gpt.settings import (
     MAY_CHANGE,
     SettingsError,
     TrainSettings,
+    as_now,
     default_lr,
     default_out,
     flag,
@@ -47,8 +49,6 @@ from gpt.tokenizer import Tokenizer
 from gpt.train import Run
 from gpt.vocabulary import read_vocabulary
 from gpt.weights import is_adapter, load_model
-
-_WORTH_COMPILING = 124_439_808 * 8_000_000  # parameters x tokens: half a minute on an H100
 
 
 class StartError(UserError):
@@ -208,6 +208,7 @@ def _as_before(
     settings: TrainSettings, given: set[str], before: dict[str, Any], folder: Path, say: Say
 ) -> TrainSettings:
     """The run's own settings, with those of the given ones that may differ."""
+    before = as_now(before)
     unknown = set(before) - set(names())
     if unknown:
         raise StartError(f"{folder}/run.json: unknown settings: {', '.join(sorted(unknown))}")
@@ -264,11 +265,10 @@ def _assemble(
     # (Rounded first: 1.1 x 50 is 55.000000000000007 to a computer.)
     of_epochs = math.ceil(round(settings.epochs * order.steps_per_epoch, 6))
     n_steps = settings.max_steps or of_epochs
-    n_tokens = n_steps * int(data.train.lengths.sum()) // order.steps_per_epoch
-    if not settings.compile and worth_compiling(device, model.config.n_params(), n_tokens):
-        say(
-            f"{n_tokens / 1e6:,.0f} million tokens lie ahead: --compile may well pay for its minute"
-        )
+    n_left = (n_steps - state.step) * int(data.train.lengths.sum()) // order.steps_per_epoch
+    compiling = choose_compiling(settings, device.type, model.config.n_params(), n_left)
+    if compiling.compiled or device.type == "cuda":
+        say(f"compile: {'yes' if compiling.compiled else 'no'}, {compiling.reason}")
     validate_every = settings.validate_every or max(1, round(order.steps_per_epoch / 4))
     has_template = settings.objective == "instruct"
     settings = replace(
@@ -287,18 +287,13 @@ def _assemble(
         parameter.data = parameter.data.clone()
     if not (settings.shard and ranks.n > 1):  # what is sharded is moved in parts
         model = model.to(device)
-    learner = Learner(model, settings, device, precision, settings.lr, say, ranks)
+    # (The run's own settings keep an `auto`, for it may be resumed on another device.)
+    as_chosen = replace(settings, compile="always" if compiling.compiled else "never")
+    learner = Learner(model, as_chosen, device, precision, settings.lr, say, ranks)
     writer = Writer(ranks, is_wanted(settings, device))
     return Run(
         settings, folder, data, tokenizer, template, learner, order, n_steps, state, ranks, writer
     )
-
-
-def worth_compiling(device: torch.device, n_params: int, n_tokens: int) -> bool:
-    """Whether a run on a GPU is so long that a minute of compiling comes back. (It is said and not
-    done: how much faster steps become was not measured here yet.)
-    """
-    return device.type == "cuda" and n_params * n_tokens >= _WORTH_COMPILING
 
 
 def facts_of(run: Run) -> dict[str, Any]:

@@ -13,6 +13,8 @@ What it promises, and how:
     data is drawn from generators of its own.
   - Asked to stop, it ends after the step, saved. If that comes during a validation, the step's line
     waits in the checkpoint, and the resumed run validates first.
+  - A GPU is kept busy: it is asked what a step came to when the next one's gradient is on its way,
+    and before that one changes a weight.
 
     python -m gpt.train         # tunes a tiny model for a few seconds, and draws its curve
 """
@@ -33,15 +35,14 @@ from gpt.batching import Batch
 from gpt.checkpoint import State, rng_states, save_best, save_last
 from gpt.cli import run as run_command
 from gpt.dataset import Data
-from gpt.hardware import is_out_of_memory
-from gpt.learner import Diverged, Learner, validation_batches
+from gpt.learner import Diverged, Learned, Learner, validation_batches
 from gpt.memory import explained
 from gpt.metrics_file import NAME, MetricsFile
 from gpt.optimizer import rate_at
 from gpt.ordering import Order
 from gpt.parallel import ALONE, Ranks
 from gpt.progress import Progress
-from gpt.samples import answer_samples, as_lines, keep_samples
+from gpt.samples import show_samples
 from gpt.settings import TrainSettings
 from gpt.stopping import StopRequested, StopRequests
 from gpt.template import Template
@@ -65,6 +66,7 @@ class Run:
     writer: Writer = AT_ONCE  # or in the background
     is_new: bool = False  # and so may yet have to clear its folder: see start.take_over
     track: Callable[[dict[str, Any]], object] = lambda line: None
+    counted_at: float = 0.0  # when the last step was counted, by time.perf_counter
     metrics: MetricsFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,17 @@ class Run:
         return self.folder / "best"
 
 
+@dataclass
+class Taken:
+    """A step that is made, or on a GPU under way, and not counted yet."""
+
+    examples: Any
+    lr: float
+    began: float
+    rng: dict[str, Tensor]  # where the generators stood at its end
+    learned: Callable[[], Learned]  # waits for it
+
+
 FINISHED, OUT_OF_PATIENCE, STOPPED = "finished", "no better for long", "stopped"
 
 
@@ -88,20 +101,33 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
     A step that fails has changed no weight, but drawn random numbers: they are put back, so that
     what is saved is the end of the step before, and a resumed run does that step again.
     """
-    rng = rng_states()
+    rng, taken = rng_states(), None
+
+    def settle() -> None:
+        """Count the step that was taken, if there is one, and do what follows it."""
+        nonlocal rng, taken
+        if taken is None:
+            return
+        step, taken = taken, None
+        line = count_step(run, step)
+        rng = step.rng
+        finish_step(run, line, progress, stop)
+
     try:
         if run.state.untold is not None:
             finish_step(run, run.state.untold, progress, stop)
         place = divmod(run.state.step, run.order.steps_per_epoch)
-        for step in run.order.steps(*place):
-            if run.state.step >= run.n_steps or out_of_patience(run):
-                break
-            stop.check()
-            run.writer.check()
-            rng = rng_states()
-            line = take_step(run, step.examples)
-            rng = rng_states()
-            finish_step(run, line, progress, stop)
+        try:
+            for n_before, step in enumerate(run.order.steps(*place), run.state.step):
+                if n_before >= run.n_steps or out_of_patience(run):
+                    break
+                stop.check()
+                run.writer.check()
+                taken = take_step(run, n_before, step.examples, settle)
+                if not run.learner.looks_later or is_followed(run, n_before + 1):
+                    settle()
+        finally:
+            settle()
         save_at_once(run)
         return OUT_OF_PATIENCE if run.state.step < run.n_steps else FINISHED
     except StopRequested:
@@ -113,36 +139,50 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
             run.writer.join()
             if run.state.step > 0:
                 save_after(error, run, rng, progress)
+        if isinstance(error, Diverged):
+            lr = rate_at(run.state.step, run.n_steps, run.settings.lr, run.settings)
+            raise Diverged(
+                f"step {run.state.step + 1}: {error}, and no step was made with it: lower --lr "
+                f"({lr:.1e} here), or set --clip 1 and some --warmup"
+            ) from None
         raise
 
 
-def take_step(run: Run, examples: Any) -> dict[str, Any]:
-    """One optimizer step, and what is to be said of it."""
-    settings, state, train = run.settings, run.state, run.data.train
+def take_step(run: Run, n_before: int, examples: Any, settle: Callable[[], object]) -> Taken:
+    """One optimizer step after so many others. settle: the one before, if that is still to do."""
     began = time.perf_counter()
-    lr = rate_at(state.step, run.n_steps, settings.lr, settings)
-    run.ranks.seed(settings.seed, state.step)
-    batches = run.learner.batches_of(train, examples)
+    lr = rate_at(n_before, run.n_steps, run.settings.lr, run.settings)
+    run.ranks.seed(run.settings.seed, n_before)
+    batches = run.learner.batches_of(run.data.train, examples)
 
     def widest() -> Batch:
         return max(batches, key=lambda batch: batch.inputs.numel())
 
-    try:
-        with explained(run.learner, widest, "training"), run.ranks.hurried("a step"):
-            learned = run.learner.learn(batches, lr)
-    except Diverged as error:
-        raise Diverged(
-            f"step {state.step + 1}: {error}, and no step was made with it: lower --lr ({lr:.1e} "
-            "here), or set --clip 1 and some --warmup"
-        ) from None
+    with explained(run.learner, widest, "training"), run.ranks.hurried("a step"):
+        gradient = run.learner.gradient(batches)
+        settle()
+        learned = run.learner.update(gradient, lr)
+    return Taken(examples, lr, began, rng_states(), learned)
 
-    n_tokens = int(train.lengths[examples].sum())
+
+def is_followed(run: Run, step: int) -> bool:
+    """Whether something comes after the step that needs the weights as it leaves them."""
+    every = (run.settings.validate_every, run.settings.save_every, run.order.steps_per_epoch)
+    return step >= run.n_steps or any(step % n == 0 for n in every)
+
+
+def count_step(run: Run, taken: Taken) -> dict[str, Any]:
+    """What the step has come to, and what is to be said of it."""
+    state, train = run.state, run.data.train
+    learned = taken.learned()
+    began, run.counted_at = max(taken.began, run.counted_at), time.perf_counter()
+    seconds = run.counted_at - began
+    n_tokens = int(train.lengths[taken.examples].sum())
     state.step += 1
     state.tokens += n_tokens
-    state.supervised_tokens += train.n_supervised(examples)
+    state.supervised_tokens += train.n_supervised(taken.examples)
     state.loss_sum += learned.loss_sum
     state.weight_sum += learned.weight_sum
-    seconds = time.perf_counter() - began
     state.seconds += seconds
     state.step_seconds += seconds
     state.step_tokens += n_tokens
@@ -151,7 +191,7 @@ def take_step(run: Run, examples: Any) -> dict[str, Any]:
         "epoch": round(state.step / run.order.steps_per_epoch, 6),
         "tokens": state.tokens,
         "supervised_tokens": state.supervised_tokens,
-        "lr": lr,
+        "lr": taken.lr,
         "grad_norm": learned.grad_norm,
         "tokens_per_second": state.step_tokens / state.step_seconds,
         "memory_bytes": run.learner.peak_memory(),
@@ -177,7 +217,7 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
     mean = state.loss_sum / state.weight_sum if state.weight_sum else None  # so far
     progress.step({"train_loss": mean} | told)
     if settings.samples and (is_last or state.step % run.order.steps_per_epoch == 0):
-        show_samples(run, progress)
+        answer_some(run, progress.say)
     if "train_loss" in told or "val_loss" in told:
         run.metrics.append(told)
     count(state, told)  # all at once: whatever fails before it leaves the step untold
@@ -220,22 +260,11 @@ def out_of_patience(run: Run) -> bool:
     return 0 < run.settings.patience <= run.state.n_worse
 
 
-def show_samples(run: Run, progress: Progress) -> None:
-    samples, path = run.data.samples, run.folder / "samples.md"
-    model = run.learner.whole_model()
-    if model is None:
-        return  # it is another rank that talks
-    epoch = run.state.step / run.order.steps_per_epoch
-    try:
-        answers = answer_samples(model, run.tokenizer, samples)
-        keep_samples(path, run.state.step, round(epoch, 2), samples, answers)
-    except Exception as error:
-        if not isinstance(error, OSError) and not is_out_of_memory(error):
-            raise
-        progress.say(f"{path}: no samples this time: {error}")  # none is worth a run
-        return
-    for text in as_lines(samples, answers):
-        progress.say(text)
+def answer_some(run: Run, say: Callable[[str], object]) -> None:
+    model, path = run.learner.whole_model(), run.folder / "samples.md"
+    if model is not None:  # None: it is another rank that talks
+        epoch = run.state.step / run.order.steps_per_epoch
+        show_samples(model, run.tokenizer, run.data.samples, path, run.state.step, epoch, say)
 
 
 def draw(run: Run, say: Callable[[str], object], again_after: float = 0.0) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import gpt.loss as loss_chapter
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision
 from gpt.learner import Diverged, Learner
+from gpt.optimizer import clip
 from gpt.segments import ANSWER, INSTRUCTION, Examples
 from gpt.settings import TrainSettings
 from tests.tiny import TINY, random_model
@@ -187,6 +190,153 @@ def test_dropout_is_the_settings_and_the_configuration_keeps_its_own():
     assert learner.model.config.dropout == 0.1
 
 
+# ---- looking later, as a GPU's steps are made ----------------------------------------------
+
+
+def everything_of(learner):
+    """All that a step changes, as copies."""
+    state = learner.optimizer.state
+    of_each = {n: state.get(p, {}) for n, p in learner.model.named_parameters()}
+    moments = {f"{what} of {n}": t for n, s in of_each.items() for what, t in s.items()}
+    return copy.deepcopy(learner.model.state_dict() | moments)
+
+
+def assert_same_bits(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def pair_of_learners(**settings):
+    """One that looks at a step before the weights change, and one that does later."""
+    torch.manual_seed(3)
+    at_once = learner_of(**settings)
+    later = learner_of(copy.deepcopy(at_once.model), **settings)
+    assert not at_once.looks_later
+    later.looks_later = True
+    return at_once, later
+
+
+@pytest.mark.parametrize("parts", [[range(8)], [range(3), range(3, 8), [1]]])
+def test_who_looks_later_makes_the_same_steps_to_the_last_bit(parts):
+    data = instruction_set()
+    at_once, later = pair_of_learners(clip=0.5)
+    told = [[], []]
+    for lr in (1e-2, 3e-3, 0.0, 1e-2):
+        batches = [data.batch(part) for part in parts]
+        told[0].append(at_once.learn(batches, lr))
+        told[1].append(later.update(later.gradient(batches), lr))
+    assert told[0] == [learned() for learned in told[1]]  # all of them at the end
+    assert_same_bits(everything_of(at_once), everything_of(later))
+    assert not hasattr(later.optimizer, "found_inf")
+
+
+@pytest.mark.parametrize(("where", "said"), [("forward", "the loss is"), ("back", "the gradient")])
+def test_who_looks_later_changes_nothing_by_a_step_that_is_no_number(where, said):
+    data = instruction_set()
+    at_once, later = pair_of_learners()
+    for learner in (at_once, later):
+        for _ in range(2):
+            learner.learn([data.batch(range(8))], 1e-2)
+    before = everything_of(later)
+    assert {int(t) for name, t in before.items() if name.startswith("step")} == {2}
+    for learner in (at_once, later):
+        if where == "back":
+            learner.model.ln_f.weight.register_hook(lambda gradient: gradient / 0)
+        else:
+            with torch.no_grad():
+                learner.model.ln_f.bias[0] = float("nan")
+    if where == "forward":
+        before["ln_f.bias"][0] = float("nan")
+    with pytest.raises(Diverged, match=said) as told:
+        at_once.learn([data.batch(range(8))], 1e-2)
+    learned = later.update(later.gradient([data.batch(range(8))]), 1e-2)
+    after = everything_of(later)  # and nobody has looked yet
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=0, equal_nan=True)
+    with pytest.raises(Diverged) as told_later:
+        learned()
+    assert str(told_later.value) == str(told.value)
+
+
+def test_with_nothing_to_learn_nothing_is_asked_of_the_optimizer():
+    data = instruction_set((5, 6))
+    data.examples.parts[:] = INSTRUCTION
+    _, later = pair_of_learners()
+    before = everything_of(later)
+    learned = later.update(later.gradient([data.batch([0])]), 1.0)
+    assert learned() == (0.0, 0.0, 0.0)
+    assert_same_bits(everything_of(later), before)
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique2", "equal"}
+
+
+class NoWaits(TorchDispatchMode):
+    """Refuses what would have a CPU wait for a GPU: to ask a tensor for a number, or how many."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_") and any(
+            i is not None and i.dtype == torch.bool for i in args[1]
+        )
+        assert name not in WAITS and not by_mask, f"{name} waits"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_nothing_that_a_gpu_computes_in_a_step_is_waited_for(packed, monkeypatch):
+    data = instruction_set(row_length=32 if packed else None)
+    _, later = pair_of_learners(clip=0.0, packed=packed)
+    monkeypatch.setattr(loss_chapter, "_DEVICES_WITH_TILES", ("cpu",))
+    there_and_back = later.summed
+
+    def summed(*arguments):
+        with NoWaits():  # what comes before is done by the CPU, on its own
+            loss = there_and_back(*arguments)
+            loss.register_hook(lambda gradient: gradient)
+            return loss
+
+    monkeypatch.setattr(later, "summed", summed)
+    monkeypatch.setattr(torch.Tensor, "backward", under(NoWaits, torch.Tensor.backward))
+    monkeypatch.setattr("gpt.learner.clip", under(NoWaits, clip))
+    for _ in range(2):
+        gradient = later.gradient([data.batch(range(3)), data.batch(range(3, 8))])
+        with NoWaits():
+            later.update(gradient, 1e-3)
+    with pytest.raises(AssertionError, match="waits"), NoWaits():
+        gradient.numbers[0].item()
+    with pytest.raises(AssertionError, match="waits"), NoWaits():
+        gradient.numbers[gradient.numbers > 0]
+
+
+def under(mode, function):
+    def called(*args, **kwargs):
+        with mode():
+            return function(*args, **kwargs)
+
+    return called
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("packed", [False, True])
+def test_on_a_gpu_a_step_waits_for_nothing(packed):
+    data = instruction_set(row_length=32 if packed else None)
+    device = torch.device("cuda")
+    learner = learner_of(random_model().to(device), device=device, packed=packed)
+    assert learner.looks_later
+    told = []
+    for i in range(4):
+        torch.cuda.set_sync_debug_mode("error" if i else "default")  # the first sets things up
+        try:
+            batches = [data.batch(range(3)), data.batch(range(3, 8))]
+            told.append(learner.update(learner.gradient(batches), 1e-3))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    losses = [learned().loss_sum for learned in told]
+    assert losses[-1] < losses[0]
+
+
 # ---- torch.compile -------------------------------------------------------------------------
 
 
@@ -195,7 +345,8 @@ def test_a_compiled_step_is_the_plain_step():
     data = instruction_set()
     plain = one_step(data, [range(3), range(3, 8)], eps=1e-3)
     warnings = []
-    compiled = one_step(data, [range(3), range(3, 8)], eps=1e-3, compile=True, warn=warnings.append)
+    told = {"compile": "always", "warn": warnings.append}
+    compiled = one_step(data, [range(3), range(3, 8)], eps=1e-3, **told)
     assert not warnings
     assert_same_step(compiled, plain)
 
@@ -207,7 +358,7 @@ def test_new_batch_shapes_do_not_compile_anew():
     torch._dynamo.reset()
     counters.clear()
     data = instruction_set(tuple(range(2, 32)))
-    learner = learner_of(compile=True)
+    learner = learner_of(compile="always")
     for i in range(0, 27):
         learner.learn([data.batch(range(i, i + 2 + i % 3))], 1e-3)
     assert 1 <= counters["stats"]["unique_graphs"] <= 3
@@ -218,7 +369,7 @@ def test_without_a_compiler_it_warns_once_and_goes_on():
     code = """
 from tests.test_learner import instruction_set, one_step
 warnings = []
-learned, _ = one_step(instruction_set(), [range(8)], compile=True, warn=warnings.append)
+learned, _ = one_step(instruction_set(), [range(8)], compile="always", warn=warnings.append)
 plain, _ = one_step(instruction_set(), [range(8)])
 assert learned == plain, (learned, plain)
 print(len(warnings), warnings[0])

@@ -141,6 +141,19 @@ def test_every_setting_is_a_flag_and_no_other_is_touched(name):
         assert vars(parser.parse_args([joined])) == {"config": None, name: value}
 
 
+def test_compile_may_stand_alone_and_be_what_it_was_in_a_file(capsys, toml):
+    for argv, meant in (
+        ((), "auto"), (("--compile",), "always"), (("--no-compile",), "never"),
+        (("--compile", "--resume"), "always"), (("--compile", "auto"), "auto"),
+        (("--compile=never",), "never"), (("--no-compile", "--compile"), "always"),
+    ):  # fmt: skip
+        assert parsed(*argv)[0].compile == meant
+    for text, meant in (("true", "always"), ("false", "never"), ('"auto"', "auto")):
+        assert parsed("--config", toml(f"compile = {text}"))[0].compile == meant
+    assert parsed("--config", toml("compile = true"), "--no-compile")[0].compile == "never"
+    assert "it is one of auto, always, never" in refused(capsys, "--compile", "yes")
+
+
 def test_the_last_of_two_is_taken():
     assert parsed("--lr", "1", "--lr", "2", "--resume", "--no-resume")[0] == TrainSettings(lr=2.0)
 

@@ -151,7 +151,7 @@ def test_sharding_alone_or_with_what_cannot_be_sharded_is_refused_by_name(tmp_pa
     world = make_world(tmp_path)
     with pytest.raises(SettingsError, match="--shard would be ignored by one process alone"):
         tune(settings_in(world, shard=True), {"shard"})
-    for other in ({"quantize": "nf4", "lora_rank": 2}, {"compile": True}):
+    for other in ({"quantize": "nf4", "lora_rank": 2}, {"compile": "always"}):
         with pytest.raises(SettingsError, match=r"--shard with --(quantize|compile)"):
             check(TrainSettings(shard=True, **other))
     with pytest.raises(SettingsError, match="--cpu-offload would be ignored: it is for --shard"):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gpt.batching import collate_weighted
-from gpt.learner import Compiled, Learner
+from gpt.compiling import Compiled
+from gpt.learner import Learner
 from gpt.loss import plain_loss, summed_loss
 from gpt.preamble import n_shared, worth_sharing
 from gpt.setting_rules import check

@@ -5,11 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-
-from gpt.start import worth_compiling
-
 ROOT = Path(__file__).parents[1]
 MINI = ROOT / "checkpoints" / "mini"
 
@@ -49,16 +44,3 @@ def test_nothing_slow_is_imported_or_tried_that_no_step_needs(tmp_path):
     assert loaded == []
     # torch.optim imports torch's compiler, and that sympy, whether or not anything is compiled.
     assert set(at_first_step) <= {"torch._dynamo", "sympy", "unittest.mock"}
-
-
-@pytest.mark.parametrize(
-    ("device", "n_params", "n_tokens", "is_worth_it"),
-    [
-        ("cpu", 124_439_808, 10**9, False),
-        ("cuda", 124_439_808, 7_000_000, False),
-        ("cuda", 124_439_808, 9_000_000, True),
-        ("cuda", 1_557_611_200, 700_000, True),
-    ],
-)
-def test_compiling_is_spoken_of_where_a_run_is_long(device, n_params, n_tokens, is_worth_it):
-    assert worth_compiling(torch.device(device), n_params, n_tokens) == is_worth_it

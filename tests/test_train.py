@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import gpt.train as loop
 from gpt.checkpoint import check_files
 from gpt.generate import generate
 from gpt.learner import Diverged, Learner
+from gpt.metrics_file import MetricsError, MetricsFile
 from gpt.stopping import StopRequests
 from gpt.train import FINISHED, OUT_OF_PATIENCE, STOPPED, Run
 from gpt.weights import load_model
@@ -166,7 +168,52 @@ class AskedAt(StopRequests):
         super().check()
 
 
-def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_not(never_stopped, world):
+@pytest.fixture(params=["looks at once", "looks later"])
+def looks_later(request, monkeypatch) -> bool:
+    """A step as a CPU makes it, and as a GPU does: looked at when the next is on its way."""
+    later = request.param == "looks later"
+    if later:
+        always = property(lambda learner: True, lambda learner, value: None)
+        monkeypatch.setattr(Learner, "looks_later", always, raising=False)
+    return later
+
+
+def test_looked_at_later_it_is_the_same_run(never_stopped, world, monkeypatch):
+    calls = []
+
+    def noting(owner, name):
+        real = getattr(owner, name)
+
+        def noted(*arguments):
+            calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in (
+        (Learner, "gradient"), (Learner, "update"), (loop, "count_step"), (loop, "validate"),
+        (loop, "save"),
+    ):  # fmt: skip
+        noting(owner, name)
+    always = property(lambda learner: True, lambda learner, value: None)
+    monkeypatch.setattr(Learner, "looks_later", always, raising=False)
+    settings = settings_in(
+        world, epochs=6.0, save_every=3, **NOISY, data=never_stopped.settings.data
+    )
+    run, ended = run_to_end(settings)
+    assert ended == FINISHED
+    assert_same_run(run.folder, never_stopped.folder)
+    # A step is told of before the next one changes a weight, and what follows it sees its weights.
+    calls = calls[calls.index("gradient") :]
+    assert calls[:9] == [
+        "gradient", "update", "gradient", "count_step", "update", "count_step", "validate",
+        "gradient", "update",
+    ]  # fmt: skip
+    until_saved = calls[: calls.index("save")]
+    assert until_saved.count("update") == until_saved.count("count_step") == 3
+
+
+def test_stopped_anywhere_and_resumed_it_is_the_run_that_was_not(never_stopped, world, looks_later):
     settings = settings_in(
         world, epochs=6.0, save_every=3, **NOISY, data=never_stopped.settings.data
     )
@@ -193,20 +240,22 @@ def test_a_stop_in_the_midst_of_a_validation_leaves_the_line_to_the_resumed_run(
     assert_same_run(run.folder, whole.folder)
 
 
-def test_a_failed_step_is_undone_saved_and_can_be_done_again(never_stopped, world, monkeypatch):
+def test_a_failed_step_is_undone_saved_and_can_be_done_again(
+    never_stopped, world, monkeypatch, looks_later
+):
     settings = settings_in(
         world, epochs=6.0, save_every=3, **NOISY, data=never_stopped.settings.data
     )
-    learn, calls = Learner.learn, []
+    gradient, calls = Learner.gradient, []
 
-    def fails_once(self, batches, lr):
+    def fails_once(self, batches):
         calls.append(1)
         if len(calls) == 11:
             self.loss_of(batches[0]).backward()  # dropout has drawn
             raise RuntimeError("a kernel has failed")
-        return learn(self, batches, lr)
+        return gradient(self, batches)
 
-    monkeypatch.setattr(Learner, "learn", fails_once)
+    monkeypatch.setattr(Learner, "gradient", fails_once)
     with pytest.raises(RuntimeError, match="a kernel"):
         run_to_end(settings)
     facts = check_files(Path(settings.out) / "last")
@@ -215,11 +264,66 @@ def test_a_failed_step_is_undone_saved_and_can_be_done_again(never_stopped, worl
     assert_same_run(run.folder, never_stopped.folder)
 
 
-def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(world):
+def test_a_line_that_cannot_be_written_leaves_its_step_to_the_resumed_run(
+    never_stopped, world, monkeypatch, looks_later
+):
+    settings = settings_in(
+        world, epochs=6.0, save_every=3, **NOISY, data=never_stopped.settings.data
+    )
+    append = MetricsFile.append
+
+    def fails_once(self, line):
+        if line["step"] == 11:
+            monkeypatch.setattr(MetricsFile, "append", append)
+            raise MetricsError("the disk is full")
+        append(self, line)
+
+    monkeypatch.setattr(MetricsFile, "append", fails_once)
+    with pytest.raises(MetricsError):
+        run_to_end(settings)
+    state = check_files(Path(settings.out) / "last")["state"]
+    assert state["step"] == state["untold"]["step"] == 11
+    run, _ = run_to_end(replace(settings, resume=True))
+    assert_same_run(run.folder, never_stopped.folder)
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_last_good_weights(world, looks_later):
     settings = settings_in(world, lr=1e30, clip=0.0, schedule="constant", warmup=0.0, epochs=9.0)
     with pytest.raises(Diverged, match=r"step \d+: the (gradient|loss) is .*lower --lr"):
         run_to_end(settings)
     load_model(Path(settings.out) / "last")  # would refuse weights that are no numbers
+
+
+def test_a_run_that_diverges_says_and_leaves_the_same_whenever_it_is_looked_at(world, monkeypatch):
+    """In the midst of an epoch, with nothing to do after the step, or after the one before."""
+    always = property(lambda learner: True, lambda learner, value: None)
+    gradient, said, folders = Learner.gradient, [], []
+
+    def no_number(self, batches):
+        made = gradient(self, batches)
+        steps.append(1)
+        if len(steps) == 11:
+            next(self.model.parameters()).grad.fill_(float("nan"))
+            made.numbers[-1] = float("nan")
+        return made
+
+    monkeypatch.setattr(Learner, "gradient", no_number)
+    for name in ("at once", "later"):
+        steps = []
+        settings = settings_in(world, name, epochs=6.0, validate_every=6, save_every=9, **NOISY)
+        with pytest.raises(Diverged, match="step 11: the gradient is nan") as caught:
+            run_to_end(settings)
+        assert len(steps) == (11 if name == "at once" else 12)
+        said.append(str(caught.value))
+        folders.append(Path(settings.out))
+        assert check_files(folders[-1] / "last")["state"]["step"] == 10
+        monkeypatch.setattr(Learner, "looks_later", always, raising=False)
+    assert said[0] == said[1]
+    assert_same_run(*folders)
+    monkeypatch.setattr(Learner, "gradient", gradient)
+    whole, _ = run_to_end(replace(settings, out=str(world / "whole")))
+    resumed, _ = run_to_end(replace(settings, resume=True))  # where no number comes up
+    assert_same_run(resumed.folder, whole.folder)
 
 
 def test_nothing_is_done_twice_when_a_finished_run_is_resumed(never_stopped):

@@ -269,11 +269,11 @@ def test_a_disk_that_fills_up_in_the_midst_of_a_run_is_told_in_a_line(world, sma
     out = small_disk / "run"
     take_step = loop.take_step
 
-    def and_fill(run, examples):
+    def and_fill(run, *arguments):
         if run.state.step == 3:
             free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
             (small_disk / "filler").write_bytes(bytes(free))
-        return take_step(run, examples)
+        return take_step(run, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "take_step", and_fill)
