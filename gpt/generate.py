@@ -11,7 +11,8 @@ Each row has a slot of the cache. It writes behind its own last token and looks 
 of all lengths share a pass, and none is padded while it writes. When a row ends, the last row moves
 into its slot: those at work always stand side by side, and no pass computes one that has ended.
 Prompts that wait take the places that come free. What all prompts begin with, a template's preamble
-mostly, is read once for all.
+mostly, is read once for all. On a GPU it would take longer to launch a pass than to compute it:
+there decoding.py does `write`, and the rest is the same.
 
 A row ends by itself (`stop`), when it has enough tokens (`length`), or when the model's places are
 full (`context`): see rows.py.
@@ -19,8 +20,8 @@ full (`context`): see rows.py.
     python -m gpt.generate      # greedy, sampled, stopped, streamed; alone and in a batch
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import islice
 from numbers import Integral
 
@@ -28,11 +29,12 @@ import torch
 from torch import Tensor
 
 from gpt.cli import run
-from gpt.config import GPTConfig
+from gpt.decoding import Decoder, can_be_recorded, knows_by_heart
+from gpt.hardware import to_device
 from gpt.loss import logits_of, most_likely, surprise
-from gpt.model import GPT
-from gpt.rows import Ending, Generated, Row, checked_prompt, checked_stop, reference_that_fits
-from gpt.sampling import Draws, GenerateError, Sampling, check, choose, log_probability, penalised
+from gpt.model import GPT, evaluating
+from gpt.rows import Ending, Generated, Row, checked_ending, checked_rows
+from gpt.sampling import GenerateError, Sampling, check, choose, log_probability, penalised
 from gpt.slots import Slots, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 
@@ -56,6 +58,7 @@ def generate(
     logprobs: bool = False,
     batch_size: int | None = None,
     use_cache: bool = True,
+    graphs: bool | None = None,
     row_numbers: Sequence[int] | None = None,
     references: Sequence[Sequence[int] | None] | None = None,
     on_text: Callable[[int, str], None] | None = None,
@@ -75,33 +78,21 @@ def generate(
     logprobs: fill `Generated.logprobs`, from the model's own logits before any control.
     batch_size: rows at once. None: as many as serve the device and fit into its memory.
     use_cache: False computes everything anew for each token: it is there to prove the cache.
+    graphs: whether tokens after the first come of passes of fixed sizes, which a GPU does at one
+        launch each. None: on CUDA; False: nowhere; True: on other devices, too, to prove them.
     references: for each prompt ids that might follow it, or None: `Generated.reference_nats` says
         how surprising they would be. They are read with the prompt, and nothing depends on them.
     on_text: is called with a prompt's place and each new piece of its text: whole characters, and
         no part of a stop string. All pieces of a row are its `text`.
     on_finished: is called with a prompt's place and its result as soon as that is there.
     """
-    config = model.config
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    if end_id is not None:
-        one_of = f"below the model's vocab_size ({config.vocab_size}), or -1 for none"
-        check("end_id", end_id, Integral, lambda id: -1 <= id < config.vocab_size, one_of)
-    check("max_new_tokens", max_new_tokens, Integral, lambda n: n >= 0, "a whole number from 0 up")
-    check("seed", seed, Integral, lambda n: n >= 0, "a whole number from 0 up")
     if batch_size is not None:
         check("batch_size", batch_size, Integral, lambda n: n >= 1, "a whole number from 1 up")
     if on_text is not None and tokenizer is None:
         raise GenerateError("on_text needs a tokenizer: only that knows what ids spell")
-    end_id = config.end_id if end_id is None else end_id
-    stops = checked_stop(stop, tokenizer)
-    ending = Ending(int(max_new_tokens), config.n_ctx, end_id, tokenizer, stops, logprobs)
-    numbers = range(len(prompts)) if row_numbers is None else row_numbers
-    beside = [None] * len(prompts) if references is None else references
-    rows = [
-        Row(i, checked_prompt(prompt, i, config.vocab_size), Draws(seed, number),
-            reference_that_fits(prompt, reference, config.n_ctx))
-        for i, (prompt, number, reference) in enumerate(zip(prompts, numbers, beside, strict=True))
-    ]  # fmt: skip
+    ending = checked_ending(model.config, max_new_tokens, end_id, tokenizer, stop, logprobs)
+    rows = checked_rows(prompts, seed, row_numbers, references, model.config)
     results: list[Generated | None] = [None] * len(rows)
 
     def tell(row: Row, reason: str | None) -> None:
@@ -119,8 +110,8 @@ def generate(
             tell(row, reason)
         else:
             begin.append(row)
-    passes = _Passes(model, begin, sampling, ending, batch_size, use_cache)
-    with evaluating(model):
+    passes = _Passes(model, begin, sampling, ending, batch_size, use_cache, graphs)
+    with evaluating(model), closing(passes):
         while passes.rows or passes.waiting:
             for row, reason in passes.next():
                 tell(row, reason)
@@ -138,6 +129,7 @@ class _Passes:
         ending: Ending,
         batch_size: int | None,
         use_cache: bool,
+        graphs: bool | None,
     ) -> None:
         self.model, self.sampling, self.ending = model, sampling, ending
         self.device = model.wte.weight.device
@@ -146,12 +138,25 @@ class _Passes:
         self.rows: list[Row] = []  # those at work, each in the slot of its place here
         new = ending.max_new_tokens
         longest = max((max(len(row) + new, row.n_to_read) for row in rows), default=1)
-        max_len = min(longest, ending.n_ctx)
-        self.n_slots = min(batch_size or rows_that_fit(model, max_len), len(rows))
-        self.slots = Slots(model.config.n_layer, self.n_slots, max_len) if use_cache else None
+        self.max_len = min(longest, ending.n_ctx)
+        self.n_slots = min(batch_size or rows_that_fit(model, self.max_len), len(rows))
+        self.slots = Slots(model.config.n_layer, self.n_slots, self.max_len) if use_cache else None
         self.n_read = _READ_AT_ONCE.get(self.device.type, 8192)
         self.n_shared: int | None = None  # tokens that each slot begins with; None: not yet read
         self.seen: Tensor | None = None  # (n_slots, V), tokens that the penalty is for
+        self.n_tokens = len(model.wte.weight)  # of which the next may be one
+        if ending.tokenizer is not None:  # there may be more rows than tokens
+            self.n_tokens = ending.tokenizer.n_vocab
+        self.is_plain = sampling.is_greedy and sampling.repetition_penalty == 1
+        self.is_plain &= not ending.logprobs  # the most likely token is all that is wanted
+        if graphs is None:
+            graphs = self.device.type == "cuda"
+        self.uses_decoder = graphs and can_be_recorded(model)
+        self.decoder: Decoder | None = None  # there from the first pass on that it does
+
+    def close(self) -> None:
+        if self.decoder is not None:
+            self.decoder.close()
 
     @torch.inference_mode()
     def next(self) -> list[tuple[Row, str | None]]:
@@ -161,11 +166,13 @@ class _Passes:
         first = self._take_in()
         if first == len(self.rows):
             first = 0
-        if self.slots is not None and self.rows[first].ids:
-            hidden = self._write()
-        else:
+        if self.slots is None or not self.rows[first].ids:
             hidden = self._read(first)
-        return self._add_tokens(first, hidden)
+        elif self.uses_decoder:
+            return self._add(self._decoded())
+        else:
+            hidden = self._write()
+        return self._add(self._chosen(first, hidden))
 
     # ---- through the model ------------------------------------------------------------------
 
@@ -190,13 +197,13 @@ class _Passes:
                 self.rows.append(self.waiting.pop())
         return first
 
-    def _read(self, first: int) -> Tensor:
+    def _read(self, first: int, stop: int | None = None) -> Tensor:
         """All tokens of the rows from slot `first` on: (B, C) at the last of each.
 
         Short rows are filled up behind their end, where no token of theirs looks. What this leaves
         in the cache is masked until the row writes over it.
         """
-        rows, past = self.rows[first:], self.n_shared
+        rows, past = self.rows[first:stop], self.n_shared
         if self.slots is not None:
             self.slots.read(first, past)
         ids = self._tensor([row.to_read()[past:] for row in rows])  # (B, T)
@@ -222,30 +229,48 @@ class _Passes:
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:
         width = max(map(len, rows))
-        return torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.device)
+        rows = [row + [0] * (width - len(row)) for row in rows]
+        return to_device(torch.tensor(rows), self.device)
+
+    def _decoded(self) -> list[tuple[Row, int]]:
+        """What `_write` and `_chosen` do, on a GPU at one launch."""
+        if self.decoder is None:
+            n_tokens = self.n_tokens if self.is_plain else None
+            sizes = self.n_slots, self.max_len, self.n_shared, n_tokens
+            self.decoder = Decoder(self.model, self.slots, *sizes)
+        if self.decoder.is_over:
+            self.uses_decoder = False
+            at_once = max(1, self.n_read // max(map(len, self.rows)))
+            starts = range(0, len(self.rows), at_once)
+            return self._chosen(0, torch.cat([self._read(i, i + at_once) for i in starts]))
+        if self.is_plain:
+            return self.decoder.next_ids(self.rows, self.ending)
+        return self._chosen(0, self.decoder.hidden(self.rows))
 
     # ---- the next tokens --------------------------------------------------------------------
 
-    def _add_tokens(self, first: int, hidden: Tensor) -> list[tuple[Row, str | None]]:
-        rows = self.rows[first:]
-        ids = self._choose(rows, first, hidden).tolist()
-        if -1 in ids:
-            raise GenerateError(
-                f"prompt {rows[ids.index(-1)].number}: the model's scores are no numbers: its "
-                "weights are broken, or too large for this precision"
-            )
-        told = [(row, row.add(id, self.ending)) for row, id in zip(rows, ids, strict=True)]
-        self._leave([slot for slot, (_, reason) in enumerate(told, first) if reason])
+    def _add(self, chosen: list[tuple[Row, int]]) -> list[tuple[Row, str | None]]:
+        for row, id in chosen:
+            if id == -1:
+                raise GenerateError(
+                    f"prompt {row.number}: the model's scores are no numbers: its weights are "
+                    "broken, or too large for this precision"
+                )
+        told = [(row, row.add(id, self.ending)) for row, id in chosen]
+        ended = {row for row, reason in told if reason}
+        self._leave([slot for slot, row in enumerate(self.rows) if row in ended])
         return told
+
+    def _chosen(self, first: int, hidden: Tensor) -> list[tuple[Row, int]]:
+        rows = self.rows[first:]
+        return list(zip(rows, self._choose(rows, first, hidden).tolist(), strict=True))
 
     def _choose(self, rows: list[Row], first: int, hidden: Tensor) -> Tensor:
         """(B, C) -> the next token of each row, (B)."""
-        head, spelled = self.model.wte.weight, self.ending.tokenizer
-        n = len(head) if spelled is None else spelled.n_vocab  # there may be more rows than tokens
-        seen, penalty = None, self.sampling.repetition_penalty
-        if self.sampling.is_greedy and penalty == 1 and not self.ending.logprobs:
-            return most_likely(hidden, head[:n])
-        logits = logits_of(hidden, head).float()
+        head, n, penalty = self.model.wte.weight, self.n_tokens, self.sampling.repetition_penalty
+        if self.is_plain:
+            return most_likely(hidden, head, n)
+        seen, logits = None, logits_of(hidden, head).float()
         scores = logits[:, :n]
         if penalty != 1:
             seen = self._seen(first, len(head))
@@ -273,42 +298,21 @@ class _Passes:
         n = len(self.rows) - len(ended)
         targets = [slot for slot in ended if slot < n]
         sources = [slot for slot in range(n, len(self.rows)) if slot not in ended]
-        if targets:
-            if self.slots is not None:
-                self.slots.move(sources, targets, max(map(len, self.rows)))
-            if self.seen is not None:
-                self.seen[targets] = self.seen[sources]
         for source, target in zip(sources, targets, strict=True):
+            if self.slots is not None:
+                self.slots.move(source, target, len(self.rows[source]))
+            if self.decoder is not None:
+                self.decoder.move(source, target)
+            if self.seen is not None:
+                self.seen[target] = self.seen[source]
             self.rows[target] = self.rows[source]
         del self.rows[n:]
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """No dropout while a text is written; afterwards every part is in the mode that it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _knows_by_heart(ids: list[int], V: int) -> GPT:
-    """A model made by hand: the embedding of place t is that of the token that comes after it."""
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(V, n_ctx=33, n_layer=2, n_head=2, n_embd=64, end_id=ids[-1]))
-    with torch.no_grad():
-        model.wte.weight[sorted(set(ids))] *= 6  # tokens of this text are likelier than others
-        model.wpe.weight[: len(ids) - 1] = 4 * model.wte.weight[ids[1:]]
-    return model
 
 
 def _demo() -> None:
     tokenizer = Tokenizer(tiny_vocabulary([]))  # no merges: a token is a byte
     text = "Rows end one by one. 🐈 Bye."
-    model = _knows_by_heart([*tokenizer.encode(text), tokenizer.end_id], tokenizer.n_vocab)
+    model = knows_by_heart([*tokenizer.encode(text), tokenizer.end_id], tokenizer.n_vocab)
     prompts = [tokenizer.encode(text[:n]) for n in (1, 14, 5)]
 
     def show(title: str, prompts: list[list[int]], **settings: object) -> None:

@@ -226,6 +226,15 @@ def describe(device: torch.device) -> str:
     return f"{features.name}, {torch.get_num_threads()} of {os.cpu_count()} threads"
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What lies on the CPU, where it is wanted. Nobody waits for a GPU that fetches it by itself,
+    and it can do so only from memory that the system may not move.
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def _demo() -> None:
     print("what each kind of hardware is given:")
     for features in (

@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gpt.generate import evaluating
 from gpt.loss import surprise
-from gpt.model import GPT, KVCache
+from gpt.model import GPT, KVCache, evaluating
 from gpt.ordering import micro_batches
 from gpt.tokenizer import Tokenizer
 

@@ -139,7 +139,7 @@ def _in_chunks(
 ) -> Tensor:
     """The loss; and its gradients, where there is something to hold them."""
     total, V = torch.zeros((), device=hidden.device), len(head)
-    head = _in_tiles(head)
+    head = in_tiles(head)
     for start in range(0, len(hidden), chunk):
         part = slice(start, start + chunk)
         logits = logits_of(hidden[part], head).float()  # (chunk, V)
@@ -156,10 +156,10 @@ def _in_chunks(
     return total
 
 
-def _in_tiles(head: Tensor) -> Tensor:
-    """On a GPU, the head as its kernels like it: in autocast's type, converted once for all chunks,
+def in_tiles(head: Tensor) -> Tensor:
+    """On a GPU, the head as its kernels like it: in autocast's type, converted once for all uses,
     and with rows of zeros up to a multiple of 64. 50,257 is odd, and 50,304 is several times
-    as fast. Only the loss ever sees these rows: none of them is in the model.
+    as fast. Only this copy has these rows: none of them is in the model.
     """
     device = head.device.type
     if device not in _DEVICES_WITH_TILES:
@@ -189,16 +189,16 @@ def _is_slow_at_once(hidden: Tensor, head: Tensor) -> bool:
     return head.dtype == hidden.dtype == torch.float32 and len(hidden) > 1
 
 
-def most_likely(hidden: Tensor, head: Tensor) -> Tensor:
+def most_likely(hidden: Tensor, head: Tensor, n_tokens: int) -> Tensor:
     """(N): where the highest of each row's logits stands; -1 where that is no number.
 
     Of logits in parts only the highest of each part is kept: what is not written to memory needs
-    not be read again.
+    not be read again. Of the head, only the first n_tokens rows are tokens.
     """
     size = _HEAD_PART if _is_slow_at_once(hidden, head) else len(head)
     highest, places = [], []
-    for start in range(0, len(head), size):
-        logits = F.linear(hidden, head[start : start + size])  # (N, part)
+    for start in range(0, n_tokens, size):
+        logits = F.linear(hidden, head[start : start + size])[:, : n_tokens - start]  # (N, part)
         places.append(logits.argmax(1, keepdim=True))
         highest.append(logits.gather(1, places[-1]))
         places[-1] += start

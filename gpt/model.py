@@ -20,7 +20,8 @@ al., "Attention Is All You Need" (2017); OpenAI's gpt-2/src/model.py for what th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn as nn
@@ -292,6 +293,18 @@ def picked(x: Tensor, places: Tensor | None) -> Tensor:
 def causal_mask(T: int, past: int, device: torch.device | None = None) -> Tensor:
     """(T, past + T), True where a new token may look: at the whole past, itself, those between."""
     return torch.ones(T, past + T, dtype=torch.bool, device=device).tril(diagonal=past)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout while a text is written; afterwards every part is in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _demo() -> None:

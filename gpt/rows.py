@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 
+from gpt.config import GPTConfig
 from gpt.sampling import Draws, GenerateError, check
 from gpt.tokenizer import Tokenizer
 
@@ -93,6 +94,10 @@ class Row:
             return "length"
         return "context" if len(self) > ending.n_ctx else None
 
+    def goes_on(self, ending: Ending) -> bool:
+        """Whether there may be another token after its next, whatever that is."""
+        return len(self.ids) + 1 < ending.max_new_tokens and len(self) + 1 <= ending.n_ctx
+
     def _cut_at_stop(self, ending: Ending) -> bool:
         """Is a stop string complete? Then the text ends before the first, and of the ids those
         stay that lie before it whole.
@@ -136,6 +141,25 @@ class Row:
         return Generated(self.ids, reason, len(self.prompt), text, logprobs, note, of)
 
 
+def checked_rows(
+    prompts: Sequence[Sequence[int]],
+    seed: int,
+    numbers: Sequence[int] | None,
+    references: Sequence[Sequence[int] | None] | None,
+    config: GPTConfig,
+) -> list[Row]:
+    """numbers: by which rows draw; None: their places."""
+    check("seed", seed, Integral, lambda n: n >= 0, "a whole number from 0 up")
+    numbers = range(len(prompts)) if numbers is None else numbers
+    references = [None] * len(prompts) if references is None else references
+    rows = []
+    for i, (prompt, number, reference) in enumerate(zip(prompts, numbers, references, strict=True)):
+        ids = checked_prompt(prompt, i, config.vocab_size)
+        beside = reference_that_fits(prompt, reference, config.n_ctx)
+        rows.append(Row(i, ids, Draws(seed, number), beside))
+    return rows
+
+
 def checked_prompt(prompt: Sequence[int], i: int, V: int) -> list[int]:
     ids = prompt.tolist() if hasattr(prompt, "tolist") else prompt  # of torch or numpy
     if not isinstance(ids, Sequence) or isinstance(ids, str):
@@ -153,6 +177,24 @@ def reference_that_fits(
     """As a list of ids; empty where there is none, or the model could not see it whole."""
     ids = list(reference or ())
     return ids if len(prompt) + len(ids) - 1 <= n_ctx else []
+
+
+def checked_ending(
+    config: GPTConfig,
+    max_new_tokens: int,
+    end_id: int | None,
+    tokenizer: Tokenizer | None,
+    stop: str | Sequence[str] | None,
+    logprobs: bool,
+) -> Ending:
+    """end_id: None for the one that the model's config names, if any."""
+    if end_id is not None:
+        one_of = f"below the model's vocab_size ({config.vocab_size}), or -1 for none"
+        check("end_id", end_id, Integral, lambda id: -1 <= id < config.vocab_size, one_of)
+    check("max_new_tokens", max_new_tokens, Integral, lambda n: n >= 0, "a whole number from 0 up")
+    end_id = config.end_id if end_id is None else end_id
+    stops = checked_stop(stop, tokenizer)
+    return Ending(int(max_new_tokens), config.n_ctx, end_id, tokenizer, stops, logprobs)
 
 
 def checked_stop(

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from gpt.cli import run
 from gpt.errors import UserError
+from gpt.hardware import to_device
 
 BLOCK = 256  # tokens that are drawn as one in the first stage: about the square root of GPT-2's V
 _FIRST_LOOK = 64  # of the most likely tokens: they mostly hold all that top-p wants, without a sort
@@ -164,7 +165,7 @@ def choose(logits: Tensor, sampling: Sampling, rows: Sequence[Draws]) -> Tensor:
     """(B, V) -> the next token of each row, (B); -1 where the highest logit is no number."""
     highest, tokens = logits.max(-1)
     if not sampling.is_greedy:
-        noise = gumbel(rows, logits.size(-1)).to(logits.device)
+        noise = to_device(gumbel(rows, logits.size(-1)), logits.device)
         tokens = draw(filtered(logits, sampling), noise)
     return torch.where(highest.isfinite(), tokens, -1)
 

@@ -26,11 +26,12 @@ class Slots:
     """Keys and values of many rows. To the model a cache: `length`, `max_len` and `extend`."""
 
     def __init__(self, n_layer: int, n_slots: int, max_len: int) -> None:
-        self._keys: list[Tensor | None] = [None] * n_layer  # each (n_slots, nh, max_len, hs)
-        self._values: list[Tensor | None] = [None] * n_layer
-        self._shape = n_slots, max_len
-        self.max_len = max_len
+        self.max_len = _whole_lines(max_len)
         self.length = 0  # where new tokens begin; of rows that write, the furthest
+        self._shape = n_layer, n_slots
+        self._all: Tensor | None = None  # (2, n_layer, n_slots, nh, max_len, hs)
+        self._keys: tuple[Tensor, ...] = ()  # of each layer, (n_slots, nh, max_len, hs): its parts
+        self._values: tuple[Tensor, ...] = ()
         self._first = 0  # the slot of the first row that reads
         self._places: Tensor | None = None  # (B), where each row writes; None: they read
         self._n_shared = 0  # tokens that all slots begin with
@@ -44,11 +45,8 @@ class Slots:
         """In the next pass, each row gets one token at its place; `numbers` are the places, too.
         Returns the mask, (B, 1, 1, S), or a way to attend: each row sees all up to that token.
         """
-        self.length, self._places = max(numbers), places
-        self._rows = torch.arange(len(places), device=places.device)
-        self._n_seen = self._whole_lines(self.length + 1)  # S
-        there = torch.arange(self._n_seen, device=places.device)
-        mask = (there <= places[:, None])[:, None, None, :]
+        mask = self._write(places, _whole_lines(max(numbers) + 1))
+        self.length = max(numbers)
         keys = self._keys[0]
         if (keys.device.type, keys.dtype) != ("cpu", torch.float32) or len(numbers) < _FEW:
             return mask
@@ -56,12 +54,24 @@ class Slots:
         self._groups = []
         for start in range(0, len(numbers), _GROUP):
             rows = slice(start, start + _GROUP)
-            stop = self._whole_lines(max(numbers[rows]) + 1)
+            stop = _whole_lines(max(numbers[rows]) + 1)
             self._groups.append((rows, stop, hidden[rows, :, self._n_shared : stop]))
         return self._attend
 
-    def _whole_lines(self, n: int) -> int:
-        return min(-(-n // _MULTIPLE) * _MULTIPLE, self.max_len)
+    def write_within(self, places: Tensor, n_seen: int) -> Tensor:
+        """The same where the places are known on the device alone, and none is beyond `n_seen`.
+        Returns a mask that is added, (B, 1, 1, S): from booleans each layer would make its own.
+        """
+        mask = self._write(places, n_seen)
+        self.length = 0  # whoever gives the places sees to it that they are in range
+        added = torch.zeros(mask.shape, dtype=self._keys[0].dtype, device=mask.device)
+        return added.masked_fill_(~mask, -math.inf)
+
+    def _write(self, places: Tensor, n_seen: int) -> Tensor:
+        self._places, self._n_seen = places, n_seen  # S
+        self._rows = torch.arange(len(places), device=places.device)
+        there = torch.arange(n_seen, device=places.device)
+        return (there <= places[:, None])[:, None, None, :]  # (B, 1, 1, S)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs).
@@ -84,11 +94,11 @@ class Slots:
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put away the new keys and values of a block, (B, nh, T, hs); return all to look at."""
-        if self._keys[layer] is None:  # of the type of the first keys: autocast may have its own
-            n_slots, max_len = self._shape
-            shape = (n_slots, k.size(1), max_len, k.size(3))
+        if self._all is None:  # of the type of the first keys: autocast may have its own
+            shape = (2, *self._shape, k.size(1), self.max_len, k.size(3))
             # Not `empty`: what is masked still counts 0 times, and 0 x NaN would be NaN.
-            self._keys[layer], self._values[layer] = k.new_zeros(shape), v.new_zeros(shape)
+            self._all = k.new_zeros(shape)
+            self._keys, self._values = (of_all.unbind() for of_all in self._all)
         return self._put(self._keys[layer], k), self._put(self._values[layer], v)
 
     def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
@@ -103,13 +113,15 @@ class Slots:
     def share(self, n: int) -> None:
         """Let every slot begin with the first n tokens of slot 0."""
         self._n_shared = n
-        for buffer in (*self._keys, *self._values):
-            buffer[1:, :, :n] = buffer[:1, :, :n]
+        self._all[:, :, 1:, :, :n] = self._all[:, :, :1, :, :n]
 
-    def move(self, sources: list[int], targets: list[int], n: int) -> None:
-        """Copy the first n tokens of slots over those of others."""
-        for buffer in (*self._keys, *self._values):
-            buffer[targets, :, :n] = buffer[sources, :, :n]
+    def move(self, source: int, target: int, n: int) -> None:
+        """Copy the first n tokens of a slot over those of another."""
+        self._all[:, :, target, :, :n] = self._all[:, :, source, :, :n]
+
+
+def _whole_lines(n: int) -> int:
+    return -(-n // _MULTIPLE) * _MULTIPLE
 
 
 def rows_that_fit(model: GPT, max_len: int) -> int:
@@ -117,6 +129,7 @@ def rows_that_fit(model: GPT, max_len: int) -> int:
     config, weight = model.config, model.wte.weight
     of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
     if weight.device.type == "cuda":
+        of_a_row += 8 * config.vocab_size  # of its scores; as a recorded pass keeps them (decoding)
         most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
     else:
         most, memory = 128, 2 * 2**30

@@ -77,7 +77,7 @@ def test_rows_that_fill_the_head_up_to_a_tile_change_nothing(monkeypatch, autoca
         hidden = torch.linspace(-1, 1, 13 * 8).reshape(13, 8).requires_grad_()
         head = torch.linspace(1, -2, 29 * 8).reshape(29, 8).sin().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            tiled = loss_chapter._in_tiles(head)
+            tiled = loss_chapter.in_tiles(head)
             loss = chunked_loss(hidden, head, targets, weights, 5)
             with torch.no_grad():
                 looked = chunked_loss(hidden, head, targets, weights, 5)
