@@ -148,7 +148,8 @@ def test_asked_at_some_places_it_knows_there_what_it_would(recompute):
         x.square().sum().backward()
         gradients.append([x, *(p.grad for p in model.parameters())])
     torch.testing.assert_close(*gradients)
-    assert model.hidden(ids, places=places[:0]).shape == (1, 0, TINY.n_embd)  # nothing is supervised
+    nothing = model.hidden(ids, places=places[:0])  # is supervised
+    assert nothing.shape == (1, 0, TINY.n_embd)
 
 
 def test_the_head_is_the_embedding_and_its_gradient_has_both_parts():
