@@ -65,7 +65,7 @@ def write_bytes_of_steps(several: list[TrainSettings], n_steps: int) -> None:
 def test_ranks_tell_as_many_bytes_as_the_page_on_scaling_says(world, n):
     large = {"n_layer": 3, "n_head": 4, "n_embd": 192, "batch_size": 4 * n}
     several = [
-        settings_in(world, f"told-{n}-{i}-{at_once}", shard=i > 0, micro_batch_size=at_once, **large)
+        settings_in(world, f"{n}-{i}-{at_once}", shard=i > 0, micro_batch_size=at_once, **large)
         for i in range(1 + HAS_SHARDING)
         for at_once in (None, 2)
     ]
