@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from gpt import sharding
 from gpt.settings import names
 from tests.runs import ROOT
 
@@ -122,6 +123,13 @@ def test_what_the_page_says_in_words_of_its_tables(scaling):
     assert f"JITTER alone leaves {1 / (1 + scaling.JITTER * 4):.0%}" in text
     of_shard = [int(line.split("|")[6].strip(" %")) for line in scaling.checks_of_shard()[2:]]
     assert f"off by {min(of_shard):+}% to {max(of_shard):+}%" in text
+
+
+def test_what_sharding_says_of_gpt2_xl(scaling):
+    needed = 16 * scaling.gpt2_sizes()[-1].n_params / 1e9
+    assert f"needs {needed:.0f} GB to be trained, and so {needed / 8:.1f} GB on each of eight" in (
+        " ".join(sharding.__doc__.split())
+    )
 
 
 def test_more_to_tell_takes_longer_and_sharding_makes_adamw_cheaper(scaling):
