@@ -281,11 +281,11 @@ def _assemble(
         save_every=settings.save_every or validate_every,
         max_length=settings.max_length or model.config.n_ctx,
     )
-    for parameter in model.parameters():
-        # Out of the file's pages, to where a resumed run's would lie: how a number is aligned in
-        # memory may decide how a kernel sums, and with it the last bit.
-        parameter.data = parameter.data.clone()
-    if not (settings.shard and ranks.n > 1):  # what is sharded is moved in parts
+    if not (settings.shard and ranks.n > 1):  # what is sharded is copied and moved in parts
+        for parameter in model.parameters():
+            # Out of the file's pages, to where a resumed run's would lie: how a number is aligned
+            # in memory may decide how a kernel sums, and with it the last bit.
+            parameter.data = parameter.data.clone()
         model = model.to(device)
     # (The run's own settings keep an `auto`, for it may be resumed on another device.)
     as_chosen = replace(settings, compile="always" if compiling.compiled else "never")

@@ -5,11 +5,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gpt import run_folder
 from gpt.checkpoint import check_files
 from tests.ranks import as_flags, free_port
 from tests.runs import ROOT, make_world, settings_in
@@ -76,48 +77,89 @@ def wait_until(done, processes, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
-def test_two_hosts_outlive_a_short_cut_of_the_cable_and_both_say_of_a_long_one(tmp_path, cable):
-    world = make_world(tmp_path)
-    settings = settings_in(
-        world, batch_size=8, epochs=1000.0, samples=0, validate_every=10_000, save_every=5
-    )
-    metrics = Path(settings.out) / "metrics.jsonl"
-    port, processes, logs = free_port(), [], []
-    for i, (host, end) in enumerate(zip(cable.hosts, cable.ends, strict=True)):
-        command = [
-            "ip", "netns", "exec", host,
-            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(i),
-            "--nproc-per-node", "1", "--master-addr", ADDRESSES[0], "--master-port", str(port),
-            str(ROOT / "scripts/train.py"), *as_flags(settings), "--no-respond",
-        ]  # fmt: skip
-        logs.append(tmp_path / f"host{i}.log")
-        with logs[i].open("wb") as log:
-            environment = os.environ | {"GLOO_SOCKET_IFNAME": end}
-            processes.append(
-                subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path)
-            )
-    try:
-        wait_until(lambda: n_lines(metrics) > 5, processes, 300)
-        cable.cut()
-        time.sleep(1)
-        cable.mend()
-        before = n_lines(metrics)
-        wait_until(lambda: n_lines(metrics) > before + 5, processes)
-        cable.cut()
-        began = time.monotonic()
-        for process in processes:
-            assert process.wait(max(1, began + 60 - time.monotonic())) != 0
-        for log in logs:
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            errors = [line for line in lines if line.startswith("error: ")]
-            assert len(errors) == 1 and ("no sign of life" in errors[0] or "reached" in errors[0])
-        check_files(Path(settings.out) / "last")
-    finally:
-        for process in processes:
+class Hosts:
+    """A rank on each, in one run, as docs/scaling.md starts them."""
+
+    def __init__(self, cable: Cable, folder: Path, **changes: object) -> None:
+        self.settings = settings_in(
+            make_world(folder), batch_size=8, epochs=1000.0, samples=0, validate_every=10_000,
+            **changes,
+        )  # fmt: skip
+        self.cable, self.folder = cable, folder
+        self.metrics = Path(self.settings.out) / "metrics.jsonl"
+        self.processes: list[subprocess.Popen] = []
+        self.logs: list[Path] = []
+
+    def start(self, meeting: Callable[[int], list[str]]) -> None:
+        """meeting: how torchrun's agent on a host finds the others."""
+        for i, (host, end) in enumerate(zip(self.cable.hosts, self.cable.ends, strict=True)):
+            command = [
+                "ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run",
+                "--nnodes", "2", "--nproc-per-node", "1", *meeting(i),
+                str(ROOT / "scripts/train.py"), *as_flags(self.settings), "--no-respond",
+            ]  # fmt: skip
+            self.logs.append(self.folder / f"host{i}.log")
+            with self.logs[i].open("wb") as log:
+                environment = os.environ | {"GLOO_SOCKET_IFNAME": end}
+                self.processes.append(
+                    subprocess.Popen(
+                        command, stdout=log, stderr=log, env=environment, cwd=self.folder
+                    )
+                )
+
+    def wait_for_steps(self, n: int, seconds: float = 120) -> None:
+        until = n_lines(self.metrics) + n
+        wait_until(lambda: n_lines(self.metrics) > until, self.processes, seconds)
+
+    def end(self) -> None:
+        for process in self.processes:
             process.terminate()
-        for process in processes:
+        for process in self.processes:
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@pytest.fixture
+def hosts(cable, tmp_path) -> Iterator[Hosts]:
+    started = Hosts(cable, tmp_path, save_every=5)
+    yield started
+    started.end()
+
+
+@pytest.mark.slow
+def test_two_hosts_outlive_a_short_cut_of_the_cable_and_both_say_of_a_long_one(hosts, cable):
+    port = str(free_port())
+    hosts.start(
+        lambda i: ["--node-rank", str(i), "--master-addr", ADDRESSES[0], "--master-port", port]
+    )
+    hosts.wait_for_steps(5, 300)
+    cable.cut()
+    time.sleep(1)
+    cable.mend()
+    hosts.wait_for_steps(5)
+    cable.cut()
+    began = time.monotonic()
+    for process in hosts.processes:
+        assert process.wait(max(1, began + 60 - time.monotonic())) != 0
+    for log in hosts.logs:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1 and ("no sign of life" in errors[0] or "reached" in errors[0])
+    check_files(Path(hosts.settings.out) / "last")
+
+
+@pytest.mark.slow
+def test_two_hosts_that_agree_who_is_who_are_saved_when_both_are_asked_to_stop(hosts):
+    meeting = ["--max-restarts", "3", "--rdzv-id", "mine", "--rdzv-backend", "c10d"]
+    meeting += ["--rdzv-endpoint", f"{ADDRESSES[0]}:{free_port()}"]
+    is_host = ["--rdzv-conf", "is_host=true"]  # which one machine's name does not tell
+    hosts.start(lambda i: [*meeting, "--local-addr", ADDRESSES[i], *(is_host if i == 0 else [])])
+    hosts.wait_for_steps(3, 300)
+    for process in hosts.processes:  # as Slurm does before the time is over
+        process.terminate()
+    for process, log in zip(hosts.processes, hosts.logs, strict=True):
+        assert process.wait(60) != 0, log.read_text(encoding="utf-8")[-2000:]
+    assert run_folder.read(Path(hosts.settings.out))["ended"] == "stopped"
+    assert check_files(Path(hosts.settings.out) / "last")["state"]["step"] >= 3
