@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from gpt.errors import UserError
+from gpt.hardware import find_device
 
 PATIENCE = 120.0  # seconds for all to come: they have been started, and import torch
 _AGAIN = 0.1  # seconds between two looks
@@ -173,3 +175,37 @@ def _wait(store: dist.Store, key: str, until: float, fault: Callable[[], str]) -
         if time.monotonic() > until:
             raise RanksError(fault())
         time.sleep(_AGAIN)
+
+
+# ---- what speaks against beginning ----------------------------------------------------------
+
+
+def own_device(device: str, here: Place) -> torch.device:
+    """The one that this process is to have, of the kind that is asked for."""
+    found = find_device(device)
+    if found.index is not None:
+        raise RanksError(f"--device {device}: of several processes each takes its own: give cuda")
+    if found.type == "mps":
+        raise RanksError("several processes cannot share this GPU: --device cpu, or no torchrun")
+    if found.type == "cuda":
+        there = torch.cuda.device_count()
+        if here.local_rank >= there:
+            raise RanksError(
+                f"{here.name} has no GPU of its own, for there are {there}: give torchrun "
+                f"--nproc-per-node {there}"
+            )
+        torch.cuda.set_device(here.local_rank)
+    return found
+
+
+def fault_in(words: list[dict[str, Any]]) -> str:
+    """What speaks against beginning, of what the ranks brought; nothing, if nothing does."""
+    faults = [word["fault"] for word in words if "fault" in word]
+    if faults:
+        more = len(set(faults)) - 1
+        return faults[0] + (f" (and {more} more such faults)" if more else "")
+    kinds = {word["device"]: f"rank {r} on {word['host']}" for r, word in enumerate(words)}
+    if len(kinds) > 1:
+        has = " and ".join(f"{who} has {kind}" for kind, who in sorted(kinds.items()))
+        return f"{has}: all ranks must have the same kind of device; give --device"
+    return ""

@@ -37,8 +37,7 @@ import torch.distributed as dist
 
 from gpt.cli import run
 from gpt.errors import UserError, first_line
-from gpt.hardware import find_device
-from gpt.meeting import Meeting, Place, RanksError, connect, meet, n_asked, place
+from gpt.meeting import Meeting, connect, fault_in, meet, n_asked, own_device, place
 from gpt.ordering import share
 from gpt.watching import Watch, flush, say
 
@@ -232,7 +231,7 @@ def _met(device: str) -> tuple[Ranks, str, dist.Store]:
     here = place()
     try:
         try:
-            word = {"device": _own_device(device, here).type}
+            word = {"device": own_device(device, here).type}
         except UserError as error:
             word = {"fault": str(error)}
         words = connect(here)
@@ -244,7 +243,7 @@ def _met(device: str) -> tuple[Ranks, str, dist.Store]:
         leave(1)
     except KeyboardInterrupt:
         leave(130)
-    if fault := meeting.missing or _fault_in(meeting.words):
+    if fault := meeting.missing or fault_in(meeting.words):
         if here.rank == 0:
             say(fault)
             time.sleep(1)  # the others hear of it by a store that may end with this process
@@ -256,36 +255,6 @@ def _met(device: str) -> tuple[Ranks, str, dist.Store]:
     watch.begin()
     ranks = Ranks(here.rank, here.n, here.local_rank, None, watch, meeting)
     return ranks, word["device"], words
-
-
-def _own_device(device: str, here: Place) -> torch.device:
-    found = find_device(device)
-    if found.index is not None:
-        raise RanksError(f"--device {device}: of several processes each takes its own: give cuda")
-    if found.type == "mps":
-        raise RanksError("several processes cannot share this GPU: --device cpu, or no torchrun")
-    if found.type == "cuda":
-        there = torch.cuda.device_count()
-        if here.local_rank >= there:
-            raise RanksError(
-                f"{here.name} has no GPU of its own, for there are {there}: give torchrun "
-                f"--nproc-per-node {there}"
-            )
-        torch.cuda.set_device(here.local_rank)
-    return found
-
-
-def _fault_in(words: list[dict[str, Any]]) -> str:
-    """What speaks against beginning, of what the ranks brought; nothing, if nothing does."""
-    faults = [word["fault"] for word in words if "fault" in word]
-    if faults:
-        more = len(set(faults)) - 1
-        return faults[0] + (f" (and {more} more such faults)" if more else "")
-    kinds = {word["device"]: f"rank {r} on {word['host']}" for r, word in enumerate(words)}
-    if len(kinds) > 1:
-        has = " and ".join(f"{who} has {kind}" for kind, who in sorted(kinds.items()))
-        return f"{has}: all ranks must have the same kind of device; give --device"
-    return ""
 
 
 def _connected(ranks: Ranks, kind: str, words: dist.Store) -> Any:

@@ -7,6 +7,8 @@ and whenever there is a validation loss to tell.
 
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -58,6 +60,19 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def draw(folder: Path, say: Callable[[str], object], again_after: float = 0.0) -> None:
+    """loss.png as it stands, unless it was drawn a moment ago: a picture takes half a second."""
+    path = folder / "loss.png"
+    if path.exists() and time.time() - path.stat().st_mtime < again_after:
+        return
+    from gpt.plots import draw_run  # matplotlib takes a second to import
+
+    try:
+        draw_run(folder)
+    except Exception as error:  # whatever it is: no picture is worth a run
+        say(f"{path}: not drawn: {error!r}")
 
 
 def _told(line: dict[str, Any]) -> list[str]:

@@ -41,7 +41,7 @@ from gpt.metrics_file import NAME, MetricsFile
 from gpt.optimizer import rate_at
 from gpt.ordering import Order
 from gpt.parallel import ALONE, Ranks
-from gpt.progress import Progress
+from gpt.progress import Progress, draw
 from gpt.samples import show_samples
 from gpt.settings import TrainSettings
 from gpt.stopping import StopRequested, StopRequests
@@ -222,8 +222,8 @@ def finish_step(run: Run, line: dict[str, Any], progress: Progress, stop: StopRe
         run.metrics.append(told)
     count(state, told)  # all at once: whatever fails before it leaves the step untold
     run.track(told)
-    if "val_loss" in told and state.step > 0:  # one point is no curve
-        draw(run, progress.say, again_after=30.0)
+    if "val_loss" in told and state.step > 0 and run.ranks.is_first:  # one point is no curve
+        draw(run.folder, progress.say, again_after=30.0)
     if state.step % settings.save_every == 0:
         save(run, run.writer)
 
@@ -265,21 +265,6 @@ def answer_some(run: Run, say: Callable[[str], object]) -> None:
     if model is not None:  # None: it is another rank that talks
         epoch = run.state.step / run.order.steps_per_epoch
         show_samples(model, run.tokenizer, run.data.samples, path, run.state.step, epoch, say)
-
-
-def draw(run: Run, say: Callable[[str], object], again_after: float = 0.0) -> None:
-    """loss.png as it stands, unless it was drawn a moment ago: a picture takes half a second."""
-    path = run.folder / "loss.png"
-    if not run.ranks.is_first:
-        return
-    if path.exists() and time.time() - path.stat().st_mtime < again_after:
-        return
-    from gpt.plots import draw_run  # matplotlib takes a second to import
-
-    try:
-        draw_run(run.folder)
-    except Exception as error:  # whatever it is: no picture is worth a run
-        say(f"{path}: not drawn: {error!r}")
 
 
 def save(run: Run, writer: Writer, rng: dict[str, Tensor] | None = None) -> None:

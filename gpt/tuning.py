@@ -26,14 +26,14 @@ from gpt.errors import UserError
 from gpt.inspecting import Summary, as_text, batch_rows, title_of
 from gpt.parallel import Ranks, joined
 from gpt.preflight import is_needed, preflight, try_a_save
-from gpt.progress import Progress
+from gpt.progress import Progress, draw
 from gpt.responses import outcome
 from gpt.review import write_report
 from gpt.settings import SettingsError, TrainSettings, default_out, flag, names
 from gpt.start import begin, take_over
 from gpt.stopping import StopRequested, StopRequests
 from gpt.tracking import TensorBoard, refuse_without_tensorboard
-from gpt.train import OUT_OF_PATIENCE, STOPPED, Run, draw, train
+from gpt.train import OUT_OF_PATIENCE, STOPPED, Run, train
 
 _SHOWN = 2  # examples of the first batch, token by token
 
@@ -126,7 +126,8 @@ def _train(run: Run, stop: StopRequests) -> int:
                 run_folder.write(run.folder, told | {"ended": ended} | how_far(run) | of_ranks)
         except UserError as error:  # which must not stand in the place of why the run failed
             print(error, file=sys.stderr)
-    draw(run, print)
+    if ranks.is_first:
+        draw(run.folder, print)
     if ended == STOPPED:
         print(f"\nstopped after step {run.state.step:,} of {run.n_steps:,}, and saved. To go on:")
         print(f"  {command('train', '--out', str(run.folder), '--resume')}")

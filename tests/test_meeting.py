@@ -101,7 +101,7 @@ def join_as(devices: list[str], n_gpus: int, seconds: float) -> int:
     """A rank that looks for the device of its number."""
     meeting.PATIENCE = seconds
     kind = devices[int(os.environ["RANK"])]
-    parallel.find_device = lambda asked: torch.device(kind)
+    meeting.find_device = lambda asked: torch.device(kind)
     torch.cuda.device_count, torch.cuda.set_device = lambda: n_gpus, lambda index: None
     with parallel.joined():
         return 0
