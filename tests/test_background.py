@@ -294,19 +294,19 @@ def test_a_full_disk_is_told_as_ever_and_the_save_before_it_stands(
 def test_a_step_that_fails_waits_for_the_save_under_way_and_is_saved(
     world, waited, out, monkeypatch
 ):
-    learn, calls = Learner.learn, []
+    gradient, calls = Learner.gradient, []
 
-    def fails_once(self, batches, lr):
+    def fails_once(self, batches):
         calls.append(1)
         if len(calls) == 11:
             self.loss_of(batches[0]).backward()  # dropout has drawn
             raise RuntimeError("a kernel has failed")
-        return learn(self, batches, lr)
+        return gradient(self, batches)
 
     settings = settings_in(world, **out)
     a_slow_disk(monkeypatch, Path(settings.out) / "metrics.jsonl", 36)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="a kernel"):
-        patch.setattr(Learner, "learn", fails_once)
+        patch.setattr(Learner, "gradient", fails_once)
         run_to_end(settings)
     assert load_last(Path(settings.out) / "last")[1].step == 10
     run, _ = run_to_end(replace(settings, resume=True))

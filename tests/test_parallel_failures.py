@@ -119,7 +119,7 @@ def tune_with(settings: TrainSettings, how: str) -> int:
     if how.startswith("dies"):
         die(*how.split()[1:])
         return tune(settings, ())
-    learn, steps = learner.Learner.learn, []
+    gradient, steps = learner.Learner.gradient, []
     if how == "hangs drawing" and os.environ["RANK"] == "0":
         train_chapter.draw = lambda *args, **more: time.sleep(3600)
     if how == "hangs saving" and os.environ["RANK"] == "1":
@@ -138,9 +138,9 @@ def tune_with(settings: TrainSettings, how: str) -> int:
                 raise ZeroDivisionError("of rank 1 alone")
             if how == "is asked to stop":
                 os.kill(os.getpid(), signal.SIGTERM)
-        return learn(self, *args)
+        return gradient(self, *args)
 
-    learner.Learner.learn = learn_badly
+    learner.Learner.gradient = learn_badly
     return tune(settings, ())
 
 
@@ -244,14 +244,14 @@ KILLED = """
 import os, runpy, signal, sys
 sys.path.insert(0, {root!r})
 from gpt import learner
-learn, steps = learner.Learner.learn, []
+gradient, steps = learner.Learner.gradient, []
 def learn_and_die(self, *args):
     steps.append(1)
     if len(steps) == 4 and os.environ["RANK"] == "1" and {dies}:
         open({mark!r}, "a").write("killed ")
         os.kill(os.getpid(), signal.SIGKILL)
-    return learn(self, *args)
-learner.Learner.learn = learn_and_die
+    return gradient(self, *args)
+learner.Learner.gradient = learn_and_die
 sys.argv[0] = {script!r}
 runpy.run_path({script!r}, run_name="__main__")
 """
