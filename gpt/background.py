@@ -69,8 +69,10 @@ class Writer:
         self.talk = ranks.apart() if in_background else ranks  # as those who write have it
         self._kept: dict[str, dict[str, Tensor]] = {}  # the buffers, of each kind
         self._step_of: dict[str, int] = {}  # and the step whose numbers they hold
-        self._readers: dict[str, threading.Thread] = {}  # who was to read them last
-        self._newest: threading.Thread | None = None
+        # Of each thing to be written whether it is. (To wait for the threads themselves is no way:
+        # when Ctrl-C breaks into that, Python 3.11 takes the thread for ended.)
+        self._newest: threading.Event | None = None
+        self._readers: dict[str, threading.Event] = {}  # the last that reads what is kept
         self._fault: BaseException | None = None
 
     def keep(
@@ -125,27 +127,32 @@ class Writer:
             write()
             return
         gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-        thread = threading.Thread(
+        before, self._newest = self._newest, threading.Event()
+        self._readers |= dict.fromkeys(kinds, self._newest)
+        threading.Thread(
             target=self._work,
-            args=(write, self._newest, gpu),
+            args=(write, before, self._newest, gpu),
             daemon=True,  # so that a second Ctrl-C is at once; whoever ends well waits
-        )
-        self._readers |= dict.fromkeys(kinds, thread)
-        self._newest = thread
-        thread.start()
+        ).start()
 
     def _work(
-        self, write: Callable[[], object], before: threading.Thread | None, gpu: int | None
+        self,
+        write: Callable[[], object],
+        before: threading.Event | None,
+        done: threading.Event,
+        gpu: int | None,
     ) -> None:
         self._end(before)
-        if self._fault is not None:
-            return  # a last/ must not tell of a best/ that was not written
         try:
+            if self._fault is not None:
+                return  # a last/ must not tell of a best/ that was not written
             if gpu is not None:
                 torch.cuda.set_device(gpu)  # each thread begins with the first, another rank's
             write()
         except BaseException as error:
             self._fault = error
+        finally:
+            done.set()
 
     def check(self) -> None:
         """Raise what has gone wrong meanwhile."""
@@ -170,13 +177,13 @@ class Writer:
             atexit.register(_leave, self._newest)
 
     @staticmethod
-    def _end(thread: threading.Thread | None) -> None:
-        while thread is not None and thread.is_alive():
-            thread.join(0.2)  # again and again, as Windows hears no Ctrl-C during one of them
+    def _end(done: threading.Event | None) -> None:
+        while done is not None and not done.wait(0.2):
+            pass  # again and again, as Windows hears no Ctrl-C during one of them
 
 
-def _leave(thread: threading.Thread) -> None:
-    if thread.is_alive():
+def _leave(done: threading.Event) -> None:
+    if not done.is_set():
         flush()
         os._exit(130)  # what a shell gives a process that Ctrl-C ended
 

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 import gpt.checkpoint
 import gpt.weights
@@ -33,8 +35,9 @@ from gpt.settings import TrainSettings
 from gpt.start import begin, take_over
 from gpt.stopping import StopRequests
 from gpt.train import FINISHED, STOPPED, save, take_step
+from gpt.tuning import tune
 from gpt.weights import WeightsError, load_model
-from tests.ranks import mask_some, on_ranks, train_together
+from tests.ranks import mask_some, on_ranks, start_ranks, train_together
 from tests.runs import ROOT, assert_same_run, context, make_world, run_to_end, settings_in, told
 from tests.test_parallel import KINDS, UNEVEN
 from tests.test_train import NOISY, AskedAt, n_lines
@@ -333,6 +336,7 @@ def test_a_second_ctrl_c_waits_for_no_disk(world, out, monkeypatch):
 
 
 INTERRUPTED = """
+import signal, threading
 import torch
 from gpt.background import Writer
 from gpt.cli import run
@@ -345,9 +349,12 @@ def look():
 def main():
     writer = Writer(in_background=True)
     writer.do(look)
-    torch.rand(10_000_000).sum()
-    writer.abandon()
-    raise KeyboardInterrupt
+    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+    try:
+        writer.wait()
+    except KeyboardInterrupt:
+        writer.abandon()
+        raise
 
 run(main)
 """
@@ -475,7 +482,7 @@ def save_both_ways(several: list[TrainSettings]) -> None:
             save_best(run.learner.model, run.best, run.state.step, 0.5, run.writer)
             save(run, run.writer)
             take_step(run, next(steps).examples)
-            assert run.writer._newest.is_alive()
+            assert not run.writer._newest.is_set()
             run.writer.wait()
             gpt.checkpoint._write_facts = slowly_told.real
 
@@ -491,6 +498,38 @@ def later(real):
 
 def pieces_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_pieces(folder, lambda name, shape, dtype: torch.empty(shape, dtype=dtype))
+
+
+def tune_with_a_full_disk(settings: TrainSettings, rank: int) -> int:
+    """What a rank does; this one finds no room for a file after some saves."""
+    if os.environ["RANK"] == str(rank):
+        patch, write = pytest.MonkeyPatch(), dcp.FileSystemWriter.write_data
+        asked = full_after(patch, 3 if rank == 0 else 99)
+
+        def write_data(*arguments):
+            asked.append("a piece")
+            if rank > 0 and len(asked) > 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(*arguments)
+
+        patch.setattr(dcp.FileSystemWriter, "write_data", write_data)
+    return tune(settings, ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_disk_that_is_full_for_one_of_several_ranks_ends_all_and_one_says_why(
+    world, tmp_path, rank
+):
+    settings = settings_in(world, **UNEVEN, out=str(tmp_path / "run"), background_saving="always")
+    processes = start_ranks(3, tune_with_a_full_disk, settings, rank, log=tmp_path / "log")
+    for process in processes:
+        process.join(100)
+    assert [process.exitcode for process in processes] == [1, 1, 1]
+    told = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("log.*"))
+    assert len(re.findall("^error: .*No space left on device", told, re.MULTILINE)) == 1
+    assert len(re.findall("^error: ", told, re.MULTILINE)) == 1
+    assert check_files(Path(settings.out) / "last")["state"]["step"] in (0, 5)
 
 
 @pytest.mark.slow
