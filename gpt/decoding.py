@@ -264,7 +264,7 @@ class _Launched:
 
     def __init__(self, rows: list[Row], ids: Tensor) -> None:
         self.rows = list(rows)  # as they stood
-        self._ids = torch.empty_like(ids, device="cpu", pin_memory=ids.is_cuda)
+        self._ids = torch.empty(len(rows), dtype=ids.dtype, pin_memory=ids.is_cuda)
         self._ids.copy_(ids, non_blocking=True)
         self._event = None
         if ids.is_cuda:

@@ -88,7 +88,7 @@ class Row:
         self.ids.append(id)
         if ending.tokenizer is not None:
             self.spelled += ending.tokenizer.token_bytes(id)
-            if self._cut_at_stop(ending):
+            if ending.stop and self._cut_at_stop(ending):
                 return "stop"
         if len(self.ids) == ending.max_new_tokens:
             return "length"

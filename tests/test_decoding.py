@@ -205,6 +205,10 @@ def test_no_pass_is_made_for_rows_that_are_known_to_end(model):
             generate(model, [[1, 2, 3]] * 4, n, end_id=-1, graphs=True)
         assert spy.shapes == [(1, 2)] + [(4, 1)] * n  # what they share, what they do not, the rest
 
+    with Spy(model) as spy:
+        results = generate(model, [[1] * 60, [2] * 58], 99, end_id=-1, graphs=True)
+    assert [len(r.ids) for r in results] == [5, 7] and spy.shapes[1:] == [(2, 1)] * 5 + [(1, 1)]
+
 
 def test_one_pass_too_many_where_all_end_by_themselves():
     model, tokenizer, prompt = reciter("abcdef")
