@@ -207,17 +207,18 @@ class _Passes:
         if self.slots is not None:
             self.slots.read(first, past)
         ids = self._tensor([row.to_read()[past:] for row in rows])  # (B, T)
-        hidden = self.model.hidden(ids, cache=self.slots)  # (B, T, C)
-        lasts = [len(row) - past - 1 for row in rows]
-        weighed = [at for at, row in enumerate(rows) if row.reference and not row.ids]
-        if weighed:  # a reference stands where other rows have their padding
-            stretches = [hidden[at, lasts[at] :][: len(rows[at].reference)] for at in weighed]
-            targets = [id for at in weighed for id in rows[at].reference]
-            targets = torch.tensor(targets, device=self.device)
-            of_each = iter(surprise(torch.cat(stretches), self.model.wte.weight, targets))
-            for at in weighed:
-                rows[at].reference_nats = sum(islice(of_each, len(rows[at].reference)))
-        return hidden[torch.arange(len(rows), device=self.device), lasts]
+        lasts = [at * ids.size(1) + len(row) - past - 1 for at, row in enumerate(rows)]
+        weighed = [(at, row) for at, row in enumerate(rows) if row.reference and not row.ids]
+        # A reference stands behind its prompt, where other rows have their padding.
+        behind = [lasts[at] + i for at, row in weighed for i in range(len(row.reference))]
+        places = to_device(torch.tensor(lasts + behind), self.device)
+        hidden = self.model.hidden(ids, cache=self.slots, places=places)[0]  # (N, C)
+        if weighed:
+            ids = self._tensor([[id for _, row in weighed for id in row.reference]])[0]
+            nats = iter(surprise(hidden[len(rows) :], self.model.wte.weight, ids))
+            for _, row in weighed:
+                row.reference_nats = sum(islice(nats, len(row.reference)))
+        return hidden[: len(rows)]
 
     def _write(self) -> Tensor:
         """The newest token of every row, behind all that it has: (B, C)."""
