@@ -14,9 +14,10 @@ once and launched again as a whole. It is the same to the last address and the l
     tokens in sight are a multiple of 128; those that a row has not are masked, as ever
     a size          is recorded when it came several times: recording costs some passes itself
 
-The next token is the most likely one: then it needs not go through the CPU to become the next
-input. The next pass is launched before the tokens of the last are looked at, and the GPU never
-waits to be told. A row that turns out to have ended was computed once in vain.
+Where the next token is the most likely one, it becomes the next input and never sees the CPU:
+the next pass is launched before the tokens of the last are looked at, and the GPU never waits to be
+told. A row that turns out to have ended was computed once in vain. Where tokens are drawn, a pass
+ends with `hidden`, and sampling.py chooses. What is recorded lasts as long as one call.
 
 The first replays of each recording are compared with the same pass, launched kernel by kernel.
 Where they differ, or where nothing can be recorded, a line says so, all rows are read anew, and
