@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -34,7 +35,7 @@ from gpt.preflight import try_a_save
 from gpt.settings import TrainSettings
 from gpt.start import begin, take_over
 from gpt.stopping import StopRequests
-from gpt.train import FINISHED, STOPPED, save, take_step
+from gpt.train import FINISHED, STOPPED, Run, count_step, save, take_step
 from gpt.tuning import tune
 from gpt.weights import WeightsError, load_model
 from tests.ranks import mask_some, on_ranks, start_ranks, train_together
@@ -474,17 +475,21 @@ def save_both_ways(several: list[TrainSettings]) -> None:
             take_over(run)
             steps = run.order.steps()
             for _ in range(2):
-                take_step(run, next(steps).examples)
+                a_step(run, next(steps).examples)
             save(run, Writer(ranks))
             if ranks.is_first:
                 run.last.rename(run.folder / "at once")
             gpt.checkpoint._write_facts = slowly_told = later(gpt.checkpoint._write_facts)
             save_best(run.learner.model, run.best, run.state.step, 0.5, run.writer)
             save(run, run.writer)
-            take_step(run, next(steps).examples)
+            a_step(run, next(steps).examples)
             assert not run.writer._newest.is_set()
             run.writer.wait()
             gpt.checkpoint._write_facts = slowly_told.real
+
+
+def a_step(run: Run, examples: np.ndarray) -> None:
+    count_step(run, take_step(run, run.state.step, examples, lambda: None))
 
 
 def later(real):
