@@ -1,10 +1,10 @@
 """The same prompts answered by each, greedily, so many new tokens for each of them.
 
 Ours picks its own batch size. transformers' `generate` is given each of several, its prompts sorted
-by length, on one batch; the fastest then runs against ours on all prompts. The book's loop computes
-everything anew for each token and has no batches, so it gets a few prompts, and its time is that of
-as many tokens. All must write the same tokens: where rounding decides between two equally likely
-ones, the difference of their scores is looked at.
+by length, on one batch, up to all at once; the fastest then runs against ours on all prompts. The
+book's loop computes everything anew for each token and has no batches, so it gets a few prompts,
+and its time is that of as many tokens. All must write the same tokens: where rounding decides
+between two equally likely ones, the difference of their scores is looked at.
 """
 
 import time
@@ -27,7 +27,7 @@ from gpt.model import GPT
 from gpt.weights import load_model
 
 NEW_TOKENS = 64
-BATCH_SIZES = (1, 8, 16, 32, 64)
+BATCH_SIZES = (1, 8, 16, 32, 64)  # and all
 TIE = 1e-4  # two scores this near are decided by rounding
 
 Answer = tuple[float, list[list[int]]]  # seconds, and the new tokens of each prompt
@@ -56,8 +56,9 @@ class OurWriter(_Writer):
     def __init__(self, work: Work) -> None:
         super().__init__(work, load_model(work.folder, dtype=torch.float32))
 
-    def write(self, prompts: list[list[int]], n_new: int, _: Any) -> list[list[int]]:
-        return [answer.ids for answer in generate(self.model, prompts, n_new, end_id=-1)]
+    def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
+        found = generate(self.model, prompts, n_new, end_id=-1, **(how or {}))
+        return [answer.ids for answer in found]
 
 
 class TheirWriter(_Writer):
@@ -138,6 +139,9 @@ def bench_generation(work: Work, plan: Plan) -> Part:
     try:
         workers.append(Worker(OurWriter, work))
         ways.append(Writing("ours", workers[0], everything))
+        if torch.device(work.device).type == "cuda":
+            without = {"graphs": False}
+            ways.append(Writing("ours, without CUDA graphs", workers[0], everything, without))
         _, right = workers[0].call("answer", work.prompts, n_new, None, True)
         if absent := missing("transformers"):
             left_out.append(f"transformers: left out, as {absent[0]} is not installed")
@@ -174,11 +178,12 @@ def _best_batch(worker: Worker, work: Work, n_new: int) -> tuple[Any, list[list[
     """The fastest batch size, each tried on one batch: neighbours by length, or as they come."""
     by_length = sorted(work.prompts, key=len)
     rates: dict[tuple[int, bool], float] = {}
-    for size in (size for size in BATCH_SIZES if size <= len(work.prompts)):
+    n_prompts = len(work.prompts)
+    for size in [size for size in BATCH_SIZES if size < n_prompts] + [n_prompts]:
         middle = (len(by_length) - size) // 2
         tried = {True: by_length[middle : middle + size], False: work.prompts[:size]}
         for is_sorted, prompts in tried.items():
-            if is_sorted or size > 1:
+            if is_sorted or 1 < size < n_prompts:
                 seconds, _ = worker.call("answer", prompts, n_new, (size, is_sorted), False)
                 rates[size, is_sorted] = size * n_new / seconds
     rows = [

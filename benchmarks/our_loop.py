@@ -5,7 +5,9 @@ To add one to the ladder, add a line to `LEVERS`.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +15,13 @@ from torch import Tensor
 
 from benchmarks.work import LIKE_LENGTHS, SHUFFLED, Work
 from benchmarks.workers import forget_peak, peak_memory
+from gpt import loss as loss_chapter
 from gpt.batching import Batch
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision, choose_precision, features_of, keep_freed_memory
 from gpt.learner import Learner
 from gpt.loss import plain_loss
+from gpt.model import picked
 from gpt.ordering import micro_batches
 from gpt.settings import TrainSettings, names
 from gpt.weights import load_model
@@ -27,6 +31,8 @@ from gpt.weights import load_model
 class Lever:
     settings: dict[str, Any] = field(default_factory=dict)  # of TrainSettings
     plain_loss: bool = False  # logits for every place, all at once
+    whole_last_block: bool = False  # also at places that nobody looks at any more
+    tiles: bool = True  # of the head, on a GPU
     fused: bool = True  # AdamW in one kernel
     waits: bool = False  # for what a step came to, before the next is begun
     only_on: str | None = None  # the kind of device that it makes a difference on
@@ -51,6 +57,8 @@ LEVERS = {
     "without the head on supervised rows only": Lever(
         {"shared_preamble": "never"}, plain_loss=True
     ),
+    "without sparing the last block": Lever(whole_last_block=True),
+    "without a head in tiles": Lever(tiles=False, only_on="cuda"),
     "without fused AdamW": Lever(fused=False),
     "without malloc settings": Lever({"tune_malloc": False}, process_wide=True),
     "waiting for each step": Lever(waits=True, only_on="cuda"),
@@ -163,6 +171,8 @@ class OurLoop:
             learner = kind(
                 self.model, settings, self.device, precision, work.lr, self.warnings.append
             )
+            if lever.whole_last_block:
+                learner.summed.hidden = partial(everywhere, self.model.hidden)
             for other in self.learners.values():
                 learner.optimizer = other.optimizer
             self.learners[name] = learner
@@ -171,6 +181,11 @@ class OurLoop:
         self.model.recompute = settings.activation_checkpointing
         for group in learner.optimizer.param_groups:
             group["fused"] = lever.fused
+        # Where AdamW looks for its count of steps: of a GPU it would ask each, and wait for it.
+        counts_on = self.device if lever.fused else torch.device("cpu")
+        for state in learner.optimizer.state.values():
+            state["step"] = state["step"].to(counts_on)
+        loss_chapter._DEVICES_WITH_TILES = ("cuda",) if lever.tiles else ()
         if lever.waits or not lever.fused:  # what is not fused cannot be told to leave a step out
             learner.looks_later = False
         row_length = work.config.n_ctx if settings.packed else None
@@ -185,6 +200,12 @@ class PlainLoss(Learner):
         batch = self._moved(batch)
         with self.precision.autocast(self.device):
             return plain_loss(self.model(batch.inputs), batch)
+
+
+def everywhere(hidden_of: Callable[..., Tensor], *given: Any) -> Tensor:
+    """`model.hidden` at some places, from all of it."""
+    *rest, places = given
+    return picked(hidden_of(*rest), places)
 
 
 def synchronize(device: torch.device) -> None:

@@ -102,7 +102,8 @@ class Writer:
     def _copied(
         self, buffers: dict[str, Tensor], tensors: Iterable[tuple[str, Tensor]]
     ) -> dict[str, Tensor]:
-        kept, is_on_gpu = {}, False
+        kept: dict[str, Tensor] = {}
+        gpus: set[torch.device] = set()
         for name, tensor in tensors:
             tensor, on_gpu = tensor.detach(), tensor.is_cuda
             try:
@@ -116,9 +117,11 @@ class Writer:
                     "--background-saving never needs none"
                 ) from None
             _own(buffers[name]).copy_(_own(tensor), non_blocking=on_gpu)
-            kept[name], is_on_gpu = buffers[name], is_on_gpu or on_gpu
-        if is_on_gpu:
-            torch.cuda.current_stream().synchronize()  # once for all of them
+            kept[name] = buffers[name]
+            if on_gpu:
+                gpus.add(tensor.device)
+        for gpu in gpus:  # with --device cuda:1, another than the current one
+            torch.cuda.current_stream(gpu).synchronize()  # once for all copies
         return kept
 
     def do(self, write: Callable[[], object], *kinds: str) -> None:

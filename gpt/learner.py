@@ -29,7 +29,7 @@ from gpt.batching import Batch, nothing_to_learn
 from gpt.compiling import Compiled
 from gpt.dataset import Batches
 from gpt.errors import UserError
-from gpt.hardware import Precision, peak_memory
+from gpt.hardware import Precision, peak_memory, to_device
 from gpt.loss import summed_loss, supervised_rows
 from gpt.model import GPT, Mask
 from gpt.optimizer import clip, make_optimizer
@@ -120,18 +120,13 @@ class Learner:
         if batch.documents is None:
             return None
         if self.varlen is None:
-            return document_mask(self._to_device(batch.documents))
+            return document_mask(to_device(batch.documents, self.device))
         longest = self.settings.max_length or self.model.config.n_ctx  # at most; always the same
-        bounds = self._to_device(cu_seqlens(batch.documents, longest))
+        bounds = to_device(cu_seqlens(batch.documents, longest), self.device)
         return attend_within(self.varlen, bounds, longest)
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":  # which fetches by itself only what the system cannot move
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
-
     def _moved(self, tensors: NamedTuple) -> NamedTuple:
-        return type(tensors)(*(None if t is None else self._to_device(t) for t in tensors))
+        return type(tensors)(*(None if t is None else to_device(t, self.device) for t in tensors))
 
     def learn(self, batches: Sequence[Batch], lr: float) -> Learned:
         """One optimizer step from all of the batches together."""

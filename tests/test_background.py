@@ -181,6 +181,30 @@ def test_no_memory_for_a_copy_ends_with_what_helps(monkeypatch):
         Writer(in_background=True).keep("model", 1, [("weight", torch.ones(2))])
 
 
+class OnAGpu(torch.Tensor):
+    """Says that it is on the second of two, of which the first is the current one."""
+
+    is_cuda, device = True, torch.device("cuda", 1)
+
+
+def test_the_copies_are_waited_for_on_the_gpu_that_makes_them(monkeypatch):
+    waited_for, pinned = [], []
+
+    class Stream:
+        def __init__(self, device=None) -> None:
+            self.synchronize = lambda: waited_for.append(device)
+
+    def empty_like(tensor, device, pin_memory):
+        pinned.append(pin_memory)
+        return torch.empty(tensor.shape, device=device)
+
+    monkeypatch.setattr(background.torch, "empty_like", empty_like)
+    monkeypatch.setattr(background.torch.cuda, "current_stream", Stream)
+    tensors = [(name, torch.ones(2).as_subclass(OnAGpu)) for name in ("a", "b")]
+    Writer(in_background=True).keep("model", 1, tensors)
+    assert waited_for == [torch.device("cuda", 1)] and pinned == [True, True]
+
+
 @pytest.mark.parametrize(
     ("asked", "on_cpu", "on_cuda"),
     [("auto", False, True), ("always", True, True), ("never", False, False)],

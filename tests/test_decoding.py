@@ -9,6 +9,7 @@ import inspect
 import math
 import weakref
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 import torch
@@ -462,7 +463,10 @@ def test_a_recording_on_a_gpu_warms_up_aside_and_comes_back(monkeypatch):
     wanted = inspect.signature(torch.cuda.graph.__init__)
     monkeypatch.setattr(torch.cuda, "graph", cuda.graph)
     monkeypatch.setattr(inspect, "signature", lambda _: wanted)
-    replay = CudaRecorder(torch.device("cuda:0"))(lambda: cuda.calls.append("work"))
+    monkeypatch.setattr(decoding, "_aside", cache(decoding._aside.__wrapped__))
+    device = torch.device("cuda:0")
+    assert CudaRecorder(device)._stream is CudaRecorder(device)._stream
+    replay = CudaRecorder(device)(lambda: cuda.calls.append("work"))
     replay()
     assert cuda.calls == [
         "into cuda:0",
