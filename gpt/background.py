@@ -35,7 +35,7 @@ from torch import Tensor
 from gpt.adapters import tensors_of
 from gpt.cli import run
 from gpt.errors import UserError
-from gpt.hardware import is_out_of_memory
+from gpt.hardware import free_memory, is_out_of_memory
 from gpt.lora import lora_of
 from gpt.model import GPT
 from gpt.parallel import ALONE, Ranks
@@ -50,9 +50,11 @@ class BackgroundError(UserError):
     """No room for a copy."""
 
 
-def is_wanted(settings: TrainSettings, device: torch.device) -> bool:
+def is_wanted(settings: TrainSettings, device: torch.device, n_bytes: int = 0) -> bool:
+    """n_bytes: of a copy. (What is pinned may take up to twice as much: torch rounds it up.)"""
     if settings.background_saving == "auto":
-        return device.type == "cuda"
+        free = free_memory()
+        return device.type == "cuda" and (free is None or 2 * n_bytes <= free)
     return settings.background_saving == "always"
 
 

@@ -21,7 +21,8 @@ ends with `hidden`, and sampling.py chooses. What is recorded lasts as long as o
 
 The first replays of each recording are compared with the same pass, launched kernel by kernel.
 Where they differ, or where nothing can be recorded, a line says so, all rows are read anew, and
-generate.py goes on as without. On a CPU nothing is recorded and all else is the same, for tests.
+generate.py goes on as without. (With TALIMAT_CUDA_GRAPHS=0 in the environment, from the start.) On
+a CPU nothing is recorded and all else is the same, for tests.
 
     python -m gpt.decoding      # which sizes are recorded, when, and what becomes of rows that end
 
@@ -30,6 +31,7 @@ Source: the notes on CUDA graphs in PyTorch's documentation.
 
 import contextlib
 import math
+import os
 import sys
 import threading
 from collections import Counter
@@ -59,6 +61,11 @@ _FIRST = 4  # passes of a size before it is recorded
 _TIGHTER = 32  # the same, where a larger one is recorded and does as well
 _CHECKS = 2  # replays that are compared: at the second, tokens and places are not those recorded
 _WARM_UPS = 3  # passes ahead of a recording, for what libraries set up when they are first called
+
+
+def are_wanted(device: torch.device) -> bool:
+    """Where nobody says. Should a GPU or its driver ever choke on them: TALIMAT_CUDA_GRAPHS=0."""
+    return device.type == "cuda" and os.environ.get("TALIMAT_CUDA_GRAPHS") != "0"
 
 
 def can_be_recorded(model: GPT) -> bool:

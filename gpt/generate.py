@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from gpt.cli import run
-from gpt.decoding import Decoder, can_be_recorded, knows_by_heart
+from gpt.decoding import Decoder, are_wanted, can_be_recorded, knows_by_heart
 from gpt.hardware import to_device
 from gpt.loss import logits_of, most_likely, surprise
 from gpt.model import GPT, evaluating
@@ -150,7 +150,7 @@ class _Passes:
         self.is_plain = sampling.is_greedy and sampling.repetition_penalty == 1
         self.is_plain &= not ending.logprobs  # the most likely token is all that is wanted
         if graphs is None:
-            graphs = self.device.type == "cuda"
+            graphs = are_wanted(self.device)
         self.uses_decoder = graphs and can_be_recorded(model)
         self.decoder: Decoder | None = None  # there from the first pass on that it does
 

@@ -18,7 +18,7 @@ import torch
 from gpt import run_folder
 from gpt.adapters import AdapterError, adapt, base_of_name, fingerprint
 from gpt.background import Writer, is_wanted
-from gpt.checkpoint import State, load_last, refuse_too_small_a_disk, restore
+from gpt.checkpoint import State, load_last, n_bytes, refuse_too_small_a_disk, restore
 from gpt.compiling import choose_compiling
 from gpt.config import GPTConfig
 from gpt.dataset import load_data
@@ -290,7 +290,9 @@ def _assemble(
     # (The run's own settings keep an `auto`, for it may be resumed on another device.)
     as_chosen = replace(settings, compile="always" if compiling.compiled else "never")
     learner = Learner(model, as_chosen, device, precision, settings.lr, say, ranks)
-    writer = Writer(ranks, is_wanted(settings, device))
+    # (Several ranks must all do the same, whatever memory each of them has.)
+    of_a_copy = n_bytes(model)[1] if ranks.n == 1 else 0
+    writer = Writer(ranks, is_wanted(settings, device, of_a_copy))
     return Run(
         settings, folder, data, tokenizer, template, learner, order, n_steps, state, ranks, writer
     )

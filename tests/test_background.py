@@ -215,6 +215,14 @@ def test_by_itself_only_cuda_is_saved_from_in_the_background(asked, on_cpu, on_c
     assert is_wanted(settings, torch.device("cuda", 1)) == on_cuda
 
 
+def test_where_the_copy_would_not_fit_nobody_has_to_ask_for_none(monkeypatch):
+    settings, gpu = TrainSettings(), torch.device("cuda", 0)
+    for free, n_bytes, wanted in ((100, 50, True), (100, 51, False), (None, 51, True)):
+        monkeypatch.setattr(background, "free_memory", lambda free=free: free)
+        assert is_wanted(settings, gpu, n_bytes) is wanted
+        assert is_wanted(replace(settings, background_saving="always"), gpu, n_bytes)
+
+
 def test_a_model_that_learns_on_is_written_as_it_was(tmp_path):
     model, writer, may_write = random_model(), Writer(in_background=True), threading.Event()
     save_best(model, tmp_path / "at once", 1, 0.5)
