@@ -96,6 +96,7 @@ class Ranks:
         if self.n == 1:
             return what
         told = [what]
+        self.passed()
         dist.broadcast_object_list(told, src=0, group=self.group, device=torch.device("cpu"))
         self.passed()
         return told[0]
@@ -105,6 +106,7 @@ class Ranks:
         if self.n == 1:
             return [what]
         of_each = [None] * self.n if self.is_first else None
+        self.passed()
         dist.gather_object(what, of_each, dst=0, group=self.group)
         self.passed()
         return of_each or []
@@ -125,6 +127,11 @@ class Ranks:
         """The main thread has come through something."""
         if self.watch is not None:
             self.watch.progress += 1
+
+    def goes_on(self) -> None:
+        """The same, of what each does by itself: none is behind for having less of it to do."""
+        if self.watch is not None:
+            self.watch.alone += 1
 
     def expect(self, seconds: float) -> None:
         """As long as this, a step may well stand still."""
@@ -147,8 +154,9 @@ class Ranks:
 
     def one_of_a_host_first(self, do: Callable[[], Any]) -> Any:
         """What all do, but for one of each machine first: the others find what it has fetched."""
-        result = do() if self.local_rank == 0 else None
-        self.wait()
+        with self.watch.unhurried("fetching a model") if self.watch else contextlib.nullcontext():
+            result = do() if self.local_rank == 0 else None
+            self.wait()
         return result if self.local_rank == 0 else do()
 
     def speaks(self, say: Callable[[str], object]) -> Callable[[str], object]:
