@@ -203,7 +203,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     Whatever ends the block, ends the block of every rank; and one of them says what it was.
     """
     if n_asked() == 1:
-        yield ALONE
+        yield _alone()
         return
     with _quiet_unless_first():
         ranks, kind, words = _met(device)
@@ -230,6 +230,14 @@ def leave(code: int) -> NoReturn:
         sys.exit(code)
     flush()
     os._exit(code)
+
+
+def _alone() -> Ranks:
+    """One process; one of torchrun's may be what goes on where another failed."""
+    with contextlib.suppress(UserError, RuntimeError):  # words that an ended one left behind
+        if os.environ.get("WORLD_SIZE") and (here := place()).has_store:
+            return Ranks(meeting=meet(connect(here, seconds=5), here, {}))
+    return ALONE
 
 
 def _met(device: str) -> tuple[Ranks, str, dist.Store]:
@@ -267,6 +275,7 @@ def _met(device: str) -> tuple[Ranks, str, dist.Store]:
 
 def _connected(ranks: Ranks, kind: str, words: dist.Store) -> Any:
     """Let torch make the group of all ranks; the one for numbers on the CPU, if that is another."""
+    words.set_timeout(_PATIENCE)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
         store=dist.PrefixStore(f"{ranks.meeting.start} group", words),
