@@ -166,7 +166,7 @@ def _answer(
     first = min((i for i, _ in missing), default=responses.n)
 
     def look() -> None:
-        ranks.passed()
+        ranks.goes_on()
         (stop.check if ranks.n == 1 else stop.check_here)()
 
     for start in range(first, responses.n, size):

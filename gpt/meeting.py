@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,10 +93,12 @@ def place() -> Place:
 def connect(place: Place, seconds: float = PATIENCE, may_serve: bool = True) -> dist.Store:
     """A connection of its own to the store of words. may_serve: it may have to be made first."""
     serves = may_serve and place.rank == 0 and not place.has_store
+    # As torch has it: its builds for Windows have no libuv.
+    use_libuv = os.environ.get("USE_LIBUV", "0" if sys.platform == "win32" else "1") == "1"
     try:
         store = dist.TCPStore(
             place.address, place.port, is_master=serves, wait_for_workers=False,
-            timeout=timedelta(seconds=seconds),
+            timeout=timedelta(seconds=seconds), use_libuv=use_libuv,
         )  # fmt: skip
         return dist.PrefixStore("talimat", store)  # torchrun has words of its own in it
     except (RuntimeError, ValueError) as error:

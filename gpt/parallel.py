@@ -96,6 +96,7 @@ class Ranks:
         if self.n == 1:
             return what
         told = [what]
+        self.passed()
         dist.broadcast_object_list(told, src=0, group=self.group, device=torch.device("cpu"))
         self.passed()
         return told[0]
@@ -105,6 +106,7 @@ class Ranks:
         if self.n == 1:
             return [what]
         of_each = [None] * self.n if self.is_first else None
+        self.passed()
         dist.gather_object(what, of_each, dst=0, group=self.group)
         self.passed()
         return of_each or []
@@ -125,6 +127,11 @@ class Ranks:
         """The main thread has come through something."""
         if self.watch is not None:
             self.watch.progress += 1
+
+    def goes_on(self) -> None:
+        """The same, of what each does by itself: none is behind for having less of it to do."""
+        if self.watch is not None:
+            self.watch.alone += 1
 
     def expect(self, seconds: float) -> None:
         """As long as this, a step may well stand still."""
@@ -147,8 +154,9 @@ class Ranks:
 
     def one_of_a_host_first(self, do: Callable[[], Any]) -> Any:
         """What all do, but for one of each machine first: the others find what it has fetched."""
-        result = do() if self.local_rank == 0 else None
-        self.wait()
+        with self.watch.unhurried("fetching a model") if self.watch else contextlib.nullcontext():
+            result = do() if self.local_rank == 0 else None
+            self.wait()
         return result if self.local_rank == 0 else do()
 
     def speaks(self, say: Callable[[str], object]) -> Callable[[str], object]:
@@ -195,7 +203,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     Whatever ends the block, ends the block of every rank; and one of them says what it was.
     """
     if n_asked() == 1:
-        yield ALONE
+        yield _alone()
         return
     with _quiet_unless_first():
         ranks, kind, words = _met(device)
@@ -222,6 +230,14 @@ def leave(code: int) -> NoReturn:
         sys.exit(code)
     flush()
     os._exit(code)
+
+
+def _alone() -> Ranks:
+    """One process; one of torchrun's may be what goes on where another failed."""
+    with contextlib.suppress(UserError, RuntimeError):  # words that an ended one left behind
+        if os.environ.get("WORLD_SIZE") and (here := place()).has_store:
+            return Ranks(meeting=meet(connect(here, seconds=5), here, {}))
+    return ALONE
 
 
 def _met(device: str) -> tuple[Ranks, str, dist.Store]:
@@ -259,6 +275,7 @@ def _met(device: str) -> tuple[Ranks, str, dist.Store]:
 
 def _connected(ranks: Ranks, kind: str, words: dist.Store) -> Any:
     """Let torch make the group of all ranks; the one for numbers on the CPU, if that is another."""
+    words.set_timeout(_PATIENCE)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
         store=dist.PrefixStore(f"{ranks.meeting.start} group", words),

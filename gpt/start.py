@@ -251,6 +251,8 @@ def _assemble(
     data = load_data(settings, tokenizer, template, model.config, given)
     for line in data.lines:
         say(line)
+    if ranks.told(state.step) != state.step:
+        raise StartError(f"{folder}: rank {ranks.rank} sees another save there than the first")
     if ranks.told(data.fingerprint) != data.fingerprint:
         raise StartError(f"--data: rank {ranks.rank} reads other data than the first: is it old?")
     if ranks.told(precision.name) != precision.name:

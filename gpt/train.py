@@ -136,7 +136,8 @@ def train(run: Run, progress: Progress, stop: StopRequests) -> str:
     except Exception as error:
         # (Of several ranks some may be gone. But a step that diverged, all have found so.)
         if run.ranks.n == 1 or isinstance(error, Diverged):
-            run.writer.join()
+            with run.ranks.patient("saving"):
+                run.writer.join()
             if run.state.step > 0:
                 save_after(error, run, rng, progress)
         if isinstance(error, Diverged):

@@ -78,12 +78,35 @@ def tune(settings: TrainSettings, given: Iterable[str]) -> int:
 def _ours(folder: Path, ranks: Ranks) -> Iterator[None]:
     """The run's folder, locked by the first rank and seen by all of them."""
     with run_folder.locked(folder) if ranks.is_first else contextlib.nullcontext():
-        ranks.wait()
-        if not folder.is_dir():
-            raise run_folder.RunFolderError(
-                f"{folder}: is not seen from here: --out must be on a disk that all machines share"
-            )
+        _refuse_unless_shared(folder, ranks)
         yield
+
+
+def _refuse_unless_shared(folder: Path, ranks: Ranks) -> None:
+    """Another machine's own folder of that name would keep its ranks' pieces from the others'.
+
+    (A mark that a kill leaves is as what it leaves of run.json: in nobody's way.)
+    """
+    if ranks.n == 1:
+        return
+    mark, word = folder / f".{run_folder.RUN}.new", ranks.meeting.start.encode()
+    try:
+        if ranks.is_first:
+            mark.write_bytes(word)
+        ranks.wait()
+        is_shared = mark.read_bytes() == word
+    except OSError as error:
+        if ranks.is_first:
+            fault = f"{folder}: cannot be written: {error.strerror or error}"
+            raise run_folder.RunFolderError(fault) from None
+        is_shared = False
+    if not is_shared:
+        raise run_folder.RunFolderError(
+            f"{folder}: is not seen from here: --out must be on a disk that all machines share"
+        )
+    ranks.wait()
+    if ranks.is_first:
+        mark.unlink(missing_ok=True)
 
 
 def _as_restarted(

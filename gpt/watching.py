@@ -36,9 +36,9 @@ SILENT = 25.0  # without a sign of life, a rank is given up: torchrun kills it 3
 STANDING = 40.0  # so long a step may stand still, or five times the longest that it ever did
 IDLE = 45.0  # so long, in any other place, a rank may do nothing while others wait for it
 PATIENT = 300.0  # or where it may be a disk or a network that it waits for
-UNHURRIED = 7200.0  # and so long it may be at work
+UNHURRIED = 7200.0  # and so long it may be at work, or be fetching a model from the hub
 _AT_WORK = 0.05  # of a core: what else lives in the process takes less
-_STEP, _SLOW, _ANY = "step", "slow", "any"
+_STEP, _SLOW, _LONG, _ANY = "step", "slow", "long", "any"
 _OF_CONNECTIONS = re.compile(
     r"gloo/[\w/]+\.cc:\d+|Gloo connectFullMesh|\bNCCL\b|\bnccl[A-Z]\w+|Broken pipe|Socket Timeout|"
     r"Connection (closed|reset) by peer|timed out waiting|connection was likely closed|"
@@ -56,14 +56,15 @@ class Watch:
     def __init__(self, store: dist.Store, rank: int, n: int, speaks_alone: bool = True) -> None:
         self.store, self.rank, self.n, self.speaks_alone = store, rank, n, speaks_alone
         self.progress = 0  # what the main thread has come through
-        self.has_failed = False
+        self.alone = 0  # and what it did by itself, of which ranks may have more or less
+        self.has_failed = self._others_failed = False
         self._mode, self._what = _ANY, ""  # how long the main thread may stand still, and in what
         self._ended = threading.Event()
         self._tick, self._told = 0, [""] * n  # of each rank, what it said last
         self._heard = [time.monotonic()] * n
         self._works, self._processor = 0, 0.0  # beats in which this process was at work
         self._moved = self._worked = self._reached = time.monotonic()
-        self._longest, self._places, self._work_behind, self._in_a_step = 0.0, "", "", False
+        self._longest, self._moves, self._work_behind, self._in_a_step = 0.0, "", "", False
         self._cause = ""
 
     def begin(self) -> None:
@@ -85,6 +86,9 @@ class Watch:
     def patient(self, what: str) -> AbstractContextManager[None]:
         return self._in(_SLOW, what)
 
+    def unhurried(self, what: str) -> AbstractContextManager[None]:
+        return self._in(_LONG, what)
+
     @contextlib.contextmanager
     def _in(self, mode: str, what: str) -> Iterator[None]:
         before = self._mode, self._what
@@ -99,7 +103,7 @@ class Watch:
     def _tell(self) -> None:
         self._tick += 1
         host, mode, what = socket.gethostname(), self._mode, self._what
-        told = f"{self._tick} {self.progress} {self._works} {mode} {host} {what}"
+        told = f"{self._tick} {self.progress}.{self.alone} {self._works} {mode} {host} {what}"
         self.store.set(f"rank {self.rank}", told)
 
     def _look_at_oneself(self) -> None:
@@ -132,7 +136,8 @@ class Watch:
             for rank, text in enumerate(told):
                 if text != self._told[rank]:
                     self._told[rank], self._heard[rank] = text, now
-            if somebody_failed and not self.has_failed:
+            self._others_failed = somebody_failed and not self.has_failed
+            if self._others_failed:
                 self._ended.wait(_LEAVE)
                 self._leave()
             if fault := self._fault(now):
@@ -160,12 +165,13 @@ class Watch:
         if not all(self._told):
             return None
         parts = [text.split(" ", 5) for text in self._told]
-        places = [int(part[1]) for part in parts]
+        places = [int(part[1].partition(".")[0]) for part in parts]
+        moves = " ".join(part[1] for part in parts)
         behind = [r for r in range(self.n) if places[r] == min(places)]
-        if str(places) != self._places:
+        if moves != self._moves:
             if self._in_a_step:
                 self._longest = max(self._longest, now - self._moved)
-            self._places, self._moved, self._worked = str(places), now, now
+            self._moves, self._moved, self._worked = moves, now, now
         work_behind = " ".join(parts[r][2] for r in behind)
         if work_behind != self._work_behind:
             self._work_behind, self._worked = work_behind, now
@@ -174,8 +180,9 @@ class Watch:
         if self._in_a_step:
             is_fault = stood > max(STANDING, 5 * self._longest)
         else:
-            is_slow = any(parts[r][3] == _SLOW for r in behind)
-            is_fault = now - self._worked > (PATIENT if is_slow else IDLE) or stood > UNHURRIED
+            modes = {parts[r][3] for r in behind}
+            idle = UNHURRIED if _LONG in modes else PATIENT if _SLOW in modes else IDLE
+            is_fault = now - self._worked > idle or stood > UNHURRIED
         if not is_fault:
             return None
         what = parts[behind[0]][5]
@@ -210,7 +217,7 @@ class Watch:
             self.store.set("cause", text)
             return True
         except RuntimeError:
-            return self.speaks_alone
+            return self.speaks_alone and not self._others_failed  # whoever did has spoken
 
     def fail(self, error: BaseException) -> int:
         """The main thread's failure: say what is to be said, if nobody has. The exit code."""
@@ -251,7 +258,7 @@ class Watch:
                 if self.store.check(["cause"]):
                     return True
             except RuntimeError:
-                return not self.speaks_alone
+                return self._others_failed or not self.speaks_alone
             time.sleep(0.2)
         return False
 

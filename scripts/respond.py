@@ -59,6 +59,8 @@ def respond(args: argparse.Namespace, controls: Controls, ranks: "Ranks") -> int
         base = args.model
     elif base is None and folder is not None:
         base = answering.base_of(folder)
+    if ranks.n > 1:
+        ranks.one_of_a_host_first(lambda: fetch([args.model, args.adapter, base]))
     out = args.out or folder / NAME
     if out.resolve() in [path.resolve() for path in args.data or ()]:
         raise UserError(f"--out {out}: is the data itself: give another file")
@@ -98,6 +100,17 @@ def respond(args: argparse.Namespace, controls: Controls, ranks: "Ranks") -> int
     more = f" (more than --limit {args.limit:,})" if args.limit and len(rows) > args.limit else ""
     print(f"{len(rows):,} rows{more}: {out}")
     return 0
+
+
+def fetch(names: list[str | None]) -> None:
+    """Models that are not here yet. (Whichever cannot be had, is told of where it is needed.)"""
+    from gpt.download import find_model
+    from gpt.errors import UserError
+
+    for name in names:
+        if name not in (None, "none"):
+            with contextlib.suppress(UserError):
+                find_model(name)
 
 
 def parse_arguments() -> argparse.Namespace:

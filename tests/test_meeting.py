@@ -94,6 +94,27 @@ def test_a_world_of_no_size_is_one_process_and_nonsense_is_named(monkeypatch):
             n_asked()
 
 
+def test_one_process_of_torchruns_knows_whether_it_is_a_restart(places, monkeypatch):
+    for name, value in {
+        "WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": places[0].port, "TORCHELASTIC_USE_AGENT_STORE": True,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    met = []
+    for _ in range(2):
+        with parallel.joined() as ranks:
+            assert ranks.n == 1
+            met.append(ranks.meeting)
+    assert not met[0].is_restart and met[1].is_restart and met[1].launch == met[0].launch
+
+    def nobody(*args, **more):
+        raise RanksError("nobody is there: the environment is that of an ended torchrun")
+
+    monkeypatch.setattr(parallel, "connect", nobody)
+    with parallel.joined() as ranks:
+        assert ranks is parallel.ALONE
+
+
 # ---- as processes ----------------------------------------------------------------------------
 
 

@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpt.meeting import Meeting
+from gpt.parallel import Ranks
+from gpt.run_folder import RunFolderError
+from gpt.tuning import _refuse_unless_shared
 from tests.runs import Ended, assert_same_run, make_world, run_script
 
 ROOT = Path(__file__).parents[1]
@@ -384,3 +389,21 @@ def test_a_read_only_folder_is_named(world, tmp_path):
     tmp_path.chmod(0o500)
     ended = train(world, tmp_path / "run")
     assert ended.returncode == 1 and "Permission denied" in ended.stderr
+
+
+def test_a_folder_of_the_same_name_on_another_machine_is_not_the_runs(tmp_path):
+    class Second(Ranks):
+        def wait(self):
+            pass
+
+    here = Second(rank=1, n=2, meeting=Meeting("57e0", "57e0", False, [], ""))
+    mark = tmp_path / ".run.json.new"
+    with pytest.raises(RunFolderError, match="is not seen from here: --out must be on a disk"):
+        _refuse_unless_shared(tmp_path, here)
+    mark.write_text("what a killed rank 0 left", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="is not seen from here"):
+        _refuse_unless_shared(tmp_path, here)
+    mark.write_text("57e0", encoding="utf-8")
+    _refuse_unless_shared(tmp_path, here)
+    _refuse_unless_shared(tmp_path, replace(here, rank=0))
+    assert not mark.exists()  # as the first rank removes it

@@ -71,6 +71,36 @@ def test_a_disk_may_be_waited_for_longer(ranks):
         assert fault.startswith("rank 0 on") and "in saving" in fault
 
 
+def test_who_had_less_to_do_alone_is_not_behind(ranks):
+    ranks.pass_on(1, 2)  # they wait, with fewer answers given than the first rank will have
+    ranks.watches[0].alone += 1000
+    assert ranks.hear(3000, at_work=(0,)) is None
+    assert "rank 0 on" in ranks.hear(60)
+    ranks.watches[0].alone += 1  # is a sign of life, if the only one
+    assert ranks.hear(40) is None
+
+
+def test_a_model_may_be_fetched_slowly(ranks):
+    with ranks.watches[0].unhurried("fetching a model"):
+        ranks.pass_on(1, 2)
+        ranks.pass_on(1, 2)
+        assert ranks.hear(3000) is None
+    assert "rank 0 on" in ranks.hear(60)
+
+
+def test_where_the_store_is_gone_with_whoever_has_spoken_nobody_speaks_again():
+    class Gone(dist.HashStore):
+        def add(self, *args):
+            raise RuntimeError("Connection reset by peer")
+
+        check = add
+
+    watch = Watch(Gone(), 1, 2)
+    assert not watch._is_said_within(0.1) and watch._may_speak("lost the other ranks")
+    watch._others_failed = True
+    assert watch._is_said_within(0.1) and not watch._may_speak("lost the other ranks")
+
+
 def test_a_step_stands_still_only_so_long_even_at_work(ranks):
     inside = [watch.hurried("a step") for watch in ranks.watches]
     for step in inside:
