@@ -113,7 +113,7 @@ def picture(found: dict[str, Any]) -> bytes:
             colors = [BLUE if name == "ours" else ORANGE for name in names]
             drawn = panel.barh(names, values, color=colors, height=0.7)
             panel.bar_label(drawn, fmt="%.3g", padding=3, color=GREY)
-            panel.set_title(bars["title"], loc="left", fontsize=10)
+            panel.set_title(bars["title"], loc="left", fontsize=10, x=-0.5)  # above the names
             panel.invert_yaxis()
             panel.set_xticks([])
             panel.spines["bottom"].set_visible(False)
