@@ -53,7 +53,7 @@ test: $(READY)
 	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(READY)
-	.venv/bin/python -m pytest -m slow $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 # Beside TRL and the book's package, on the same work; some minutes on a machine that is left alone.
 bench: $(READY)
