@@ -113,8 +113,8 @@ def _each_text(value: object, name: str, cleaned: Callable[[str, str], str]) -> 
 TEXT_STEPS: dict[str, Callable[[str], str]] = {
     "whitespace": clean_whitespace,  # first: an invisible character may keep two others apart
     "unicode": compose,
+    "ibans": hide_ibans,  # before what it may stand behind, without a space: a@b.coاGB82 …
     "emails": hide_emails,
-    "ibans": hide_ibans,
     "cards": hide_cards,
     "phones": hide_phones,  # last: the loosest of the four
 }

@@ -141,9 +141,10 @@ _NO_PHONE = re.compile(
 def hide_phones(text: str) -> str:
     if not _has_long_number(text):
         return text
-    text = _INTERNATIONAL.sub(_placeholder, text)
-    text = _NATIONAL.sub("[PHONE]", text)
-    return _NAMED.sub(lambda match: match[1] + _placeholder(match, 2), text)
+    hidden = _INTERNATIONAL.sub(_placeholder, text)
+    hidden = _NATIONAL.sub("[PHONE]", hidden)
+    hidden = _NAMED.sub(lambda match: match[1] + _placeholder(match, 2), hidden)
+    return text if hidden == text else hide_phones(hidden)  # one may have stood in another's way
 
 
 def _placeholder(match: re.Match, group: int = 0) -> str:
