@@ -146,6 +146,10 @@ class Ranks:
         """A block in which a slow disk, or a slow network, may be waited for."""
         return self.watch.patient(what) if self.watch else contextlib.nullcontext()
 
+    def unhurried(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """A block that may take hours, if there is much to fetch."""
+        return self.watch.unhurried(what) if self.watch else contextlib.nullcontext()
+
     def cause_of(self, error: BaseException) -> str:
         """What ended the run: this, or what happened to the rank from which this follows."""
         return self.watch.cause_of(error) if self.watch else first_line(error)
@@ -154,7 +158,7 @@ class Ranks:
 
     def one_of_a_host_first(self, do: Callable[[], Any]) -> Any:
         """What all do, but for one of each machine first: the others find what it has fetched."""
-        with self.watch.unhurried("fetching a model") if self.watch else contextlib.nullcontext():
+        with self.unhurried("fetching a model"):
             result = do() if self.local_rank == 0 else None
             self.wait()
         return result if self.local_rank == 0 else do()

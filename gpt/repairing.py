@@ -48,4 +48,6 @@ def clean_whitespace(text: str) -> str:
 
 
 def compose(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    """Letters with their marks as one, and marks in one order: then a joiner may be idle."""
+    composed = unicodedata.normalize("NFC", text)
+    return text if composed == text else compose(without_idle(composed))

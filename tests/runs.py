@@ -13,9 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 
 from gpt import run_folder
+from gpt.learner import Learner
 from gpt.progress import Progress
 from gpt.settings import TrainSettings
 from gpt.start import begin, take_over
@@ -121,6 +123,20 @@ def resume_in_child(settings: TrainSettings) -> None:
     """What a process does that somebody else will kill."""
     torch.set_num_threads(1)
     run_to_end(settings)
+
+
+def fail_in_step(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the nth step from now fail, and no other, once dropout has drawn."""
+    gradient, calls = Learner.gradient, []
+
+    def fails_once(self, batches):
+        calls.append(1)
+        if len(calls) == n:
+            self.loss_of(batches[0]).backward()
+            raise RuntimeError("a kernel has failed")
+        return gradient(self, batches)
+
+    monkeypatch.setattr(Learner, "gradient", fails_once)
 
 
 def context() -> multiprocessing.context.BaseContext:

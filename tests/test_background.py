@@ -27,7 +27,6 @@ import gpt.weights
 from gpt import background
 from gpt.background import BackgroundError, Writer, is_wanted
 from gpt.checkpoint import State, check_files, load_last, save_best, save_last
-from gpt.learner import Learner
 from gpt.optimizer import make_optimizer
 from gpt.parallel import ALONE, Ranks, joined
 from gpt.pieces import load_pieces, own_share
@@ -39,7 +38,16 @@ from gpt.train import FINISHED, STOPPED, Run, count_step, save, take_step
 from gpt.tuning import tune
 from gpt.weights import WeightsError, load_model
 from tests.ranks import mask_some, on_ranks, start_ranks, train_together
-from tests.runs import ROOT, assert_same_run, context, make_world, run_to_end, settings_in, told
+from tests.runs import (
+    ROOT,
+    assert_same_run,
+    context,
+    fail_in_step,
+    make_world,
+    run_to_end,
+    settings_in,
+    told,
+)
 from tests.test_parallel import KINDS, UNEVEN
 from tests.test_train import NOISY, AskedAt, n_lines
 from tests.tiny import random_model
@@ -330,19 +338,10 @@ def test_a_full_disk_is_told_as_ever_and_the_save_before_it_stands(
 def test_a_step_that_fails_waits_for_the_save_under_way_and_is_saved(
     world, waited, out, monkeypatch
 ):
-    gradient, calls = Learner.gradient, []
-
-    def fails_once(self, batches):
-        calls.append(1)
-        if len(calls) == 11:
-            self.loss_of(batches[0]).backward()  # dropout has drawn
-            raise RuntimeError("a kernel has failed")
-        return gradient(self, batches)
-
     settings = settings_in(world, **out)
     a_slow_disk(monkeypatch, Path(settings.out) / "metrics.jsonl", 36)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="a kernel"):
-        patch.setattr(Learner, "gradient", fails_once)
+        fail_in_step(11, patch)
         run_to_end(settings)
     assert load_last(Path(settings.out) / "last")[1].step == 10
     run, _ = run_to_end(replace(settings, resume=True))

@@ -83,6 +83,7 @@ DIRT = st.sampled_from(
 
 @example("a@b.coاGB82 WEST 1234 5698 7654 32")  # an address ends where an account begins
 @example("+90 532 123 45 67\xa0+90 532 123 45 67")
+@example("\u0301\u17d2\u200b")  # marks that change places, and then stand before a break mark
 @example("\u200b\u1781a@b.co")  # a break mark before a letter that is hidden
 @given(st.lists(DIRT, max_size=30).map("".join))
 def test_cleaning_twice_is_cleaning_once(text):

@@ -25,6 +25,7 @@ from tests.runs import (
     LETTERS,
     assert_same_run,
     context,
+    fail_in_step,
     make_world,
     resume_in_child,
     run_to_end,
@@ -246,16 +247,7 @@ def test_a_failed_step_is_undone_saved_and_can_be_done_again(
     settings = settings_in(
         world, epochs=6.0, save_every=3, **NOISY, data=never_stopped.settings.data
     )
-    gradient, calls = Learner.gradient, []
-
-    def fails_once(self, batches):
-        calls.append(1)
-        if len(calls) == 11:
-            self.loss_of(batches[0]).backward()  # dropout has drawn
-            raise RuntimeError("a kernel has failed")
-        return gradient(self, batches)
-
-    monkeypatch.setattr(Learner, "gradient", fails_once)
+    fail_in_step(11, monkeypatch)
     with pytest.raises(RuntimeError, match="a kernel"):
         run_to_end(settings)
     facts = check_files(Path(settings.out) / "last")
