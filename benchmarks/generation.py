@@ -20,6 +20,7 @@ from benchmarks.our_loop import synchronize
 from benchmarks.rounds import Part, Plan, in_turn, missing
 from benchmarks.work import Work
 from benchmarks.workers import WayFailed, Worker
+from gpt import product
 from gpt.errors import UserError
 from gpt.generate import generate
 from gpt.hardware import choose_precision, features_of
@@ -57,7 +58,14 @@ class OurWriter(_Writer):
         super().__init__(work, load_model(work.folder, dtype=torch.float32))
 
     def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
-        found = generate(self.model, prompts, n_new, end_id=-1, **(how or {}))
+        how = dict(how or {})
+        fewest = product._FEWEST
+        if not how.pop("turned", True):
+            product._FEWEST = 10**9  # rows that a product is turned for: none has so many
+        try:
+            found = generate(self.model, prompts, n_new, end_id=-1, **how)
+        finally:
+            product._FEWEST = fewest
         return [answer.ids for answer in found]
 
 
@@ -142,6 +150,9 @@ def bench_generation(work: Work, plan: Plan) -> Part:
         if torch.device(work.device).type == "cuda":
             without = {"graphs": False}
             ways.append(Writing("ours, without CUDA graphs", workers[0], everything, without))
+        else:
+            without = {"turned": False}
+            ways.append(Writing("ours, products the usual way", workers[0], everything, without))
         _, right = workers[0].call("answer", work.prompts, n_new, None, True)
         if absent := missing("transformers"):
             left_out.append(f"transformers: left out, as {absent[0]} is not installed")

@@ -33,6 +33,7 @@ from gpt.decoding import Decoder, are_wanted, can_be_recorded, knows_by_heart
 from gpt.hardware import to_device
 from gpt.loss import logits_of, most_likely, surprise
 from gpt.model import GPT, evaluating
+from gpt.product import n_computed
 from gpt.rows import Ending, Generated, Row, checked_ending, checked_rows
 from gpt.sampling import GenerateError, Sampling, check, choose, log_probability, penalised
 from gpt.slots import Slots, rows_that_fit
@@ -140,17 +141,16 @@ class _Passes:
         longest = max((max(len(row) + new, row.n_to_read) for row in rows), default=1)
         self.max_len = min(longest, ending.n_ctx)
         self.n_slots = min(batch_size or rows_that_fit(model, self.max_len), len(rows))
-        self.slots = Slots(model.config.n_layer, self.n_slots, self.max_len) if use_cache else None
+        n_slots = n_computed(self.n_slots, model.wte.weight)
+        self.slots = Slots(model.config.n_layer, n_slots, self.max_len) if use_cache else None
         self.n_read = _READ_AT_ONCE.get(self.device.type, 8192)
         self.n_shared: int | None = None  # tokens that each slot begins with; None: not yet read
         self.seen: Tensor | None = None  # (n_slots, V), tokens that the penalty is for
-        self.n_tokens = len(model.wte.weight)  # of which the next may be one
-        if ending.tokenizer is not None:  # there may be more rows than tokens
-            self.n_tokens = ending.tokenizer.n_vocab
+        # Of which the next may be one: there may be more rows of the head than tokens.
+        self.n_tokens = ending.tokenizer.n_vocab if ending.tokenizer else len(model.wte.weight)
         self.is_plain = sampling.is_greedy and sampling.repetition_penalty == 1
         self.is_plain &= not ending.logprobs  # the most likely token is all that is wanted
-        if graphs is None:
-            graphs = are_wanted(self.device)
+        graphs = are_wanted(self.device) if graphs is None else graphs
         self.uses_decoder = graphs and can_be_recorded(model)
         self.decoder: Decoder | None = None  # there from the first pass on that it does
 
@@ -164,8 +164,6 @@ class _Passes:
         if self.n_shared is None:
             self._read_what_all_begin_with()
         first = self._take_in()
-        if first == len(self.rows):
-            first = 0
         if self.slots is None or not self.rows[first].ids:
             hidden = self._read(first)
         elif self.uses_decoder:
@@ -188,14 +186,14 @@ class _Passes:
             self.slots.share(n)
 
     def _take_in(self) -> int:
-        """Rows that wait take free slots, once enough are free; the first slot so taken."""
+        """Rows that wait take free slots, once enough are free; the first slot so taken, or 0."""
         first = len(self.rows)
         room = min(self.n_slots - first, len(self.waiting))
         if room >= min(len(self.waiting), max(1, self.n_slots // 8)) > 0:
             width = self.waiting[-1].n_to_read - self.n_shared
             for _ in range(max(1, min(room, self.n_read // width))):
                 self.rows.append(self.waiting.pop())
-        return first
+        return first if first < len(self.rows) else 0
 
     def _read(self, first: int, stop: int | None = None) -> Tensor:
         """All tokens of the rows from slot `first` on: (B, C) at the last of each.
@@ -221,9 +219,10 @@ class _Passes:
         return hidden[: len(rows)]
 
     def _write(self) -> Tensor:
-        """The newest token of every row, behind all that it has: (B, C)."""
-        places = [len(row) - 1 for row in self.rows]
-        new = self._tensor([[row.ids[-1] for row in self.rows], places])
+        """The newest token of every row, behind all that it has: (B, C), and some rows in vain."""
+        n_vain = n_computed(len(self.rows), self.model.wte.weight) - len(self.rows)
+        places = [len(row) - 1 for row in self.rows] + [self.n_shared] * n_vain
+        new = self._tensor([[row.ids[-1] for row in self.rows] + [0] * n_vain, places])
         ids, positions = new[0, :, None], new[1, :, None]  # (B, 1)
         mask = self.slots.write(new[1], places)
         return self.model.hidden(ids, positions, mask, self.slots)[:, 0]
@@ -270,8 +269,8 @@ class _Passes:
         """(B, C) -> the next token of each row, (B)."""
         head, n, penalty = self.model.wte.weight, self.n_tokens, self.sampling.repetition_penalty
         if self.is_plain:
-            return most_likely(hidden, head, n)
-        seen, logits = None, logits_of(hidden, head).float()
+            return most_likely(hidden, head, n)[: len(rows)]
+        seen, logits = None, logits_of(hidden[: len(rows)], head).float()
         scores = logits[:, :n]
         if penalty != 1:
             seen = self._seen(first, len(head))

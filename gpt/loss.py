@@ -39,6 +39,7 @@ from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.model import GPT
 from gpt.preamble import hidden_of_shared
+from gpt.product import product
 
 _HEAD_PART = 1024  # entries of the vocabulary
 _TILE = 64  # of them, and of what a GPU multiplies at once
@@ -198,14 +199,14 @@ def most_likely(hidden: Tensor, head: Tensor, n_tokens: int) -> Tensor:
     size = _HEAD_PART if _is_slow_at_once(hidden, head) else len(head)
     highest, places = [], []
     for start in range(0, n_tokens, size):
-        logits = F.linear(hidden, head[start : start + size])[:, : n_tokens - start]  # (N, part)
-        places.append(logits.argmax(1, keepdim=True))
-        highest.append(logits.gather(1, places[-1]))
-        places[-1] += start
-    in_parts = torch.cat(highest, 1)  # (N, parts)
-    part = in_parts.argmax(1, keepdim=True)
-    place = torch.cat(places, 1).gather(1, part)
-    return torch.where(in_parts.gather(1, part).isfinite(), place, -1)[:, 0]
+        logits = product(hidden, head[start : start + size].T)  # (N, part)
+        most = logits[:, : n_tokens - start].max(1)
+        highest.append(most.values)
+        places.append(most.indices + start)
+    in_parts = torch.stack(highest)  # (parts, N)
+    part = in_parts.argmax(0, keepdim=True)
+    place = torch.stack(places).gather(0, part)
+    return torch.where(in_parts.gather(0, part).isfinite(), place, -1)[0]
 
 
 def surprise(hidden: Tensor, head: Tensor, targets: Tensor) -> list[float]:

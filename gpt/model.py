@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.errors import UserError
+from gpt.product import product
 
 # Who may look at whom: as a matrix of booleans, as a way to attend, or None: the past and oneself.
 Mask = Tensor | Callable[[Tensor, Tensor, Tensor], Tensor] | None
@@ -99,7 +100,7 @@ class Projection(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.T, self.bias)  # (B, T, in) -> (B, T, out); .T copies nothing
+        return product(x, self.weight, self.bias)  # (B, T, in) -> (B, T, out)
 
 
 class Attention(nn.Module):
@@ -185,9 +186,8 @@ class GPT(nn.Module):
     and the file cannot hold it twice.
     """
 
-    # The vocabulary files that came with the weights, by name. `weights.py` fills this in when it
-    # loads and writes it out when it saves, so that a model never loses the only vocabulary that
-    # its ids mean anything in.
+    # The vocabulary files that came with the weights, by name: weights.py reads and writes them, so
+    # that a model never loses the only vocabulary that its ids mean anything in.
     vocabulary: dict[str, bytes]
 
     def __init__(self, config: GPTConfig) -> None:

@@ -34,6 +34,7 @@ class Slots:
         self._values: tuple[Tensor, ...] = ()
         self._first = 0  # the slot of the first row that reads
         self._places: Tensor | None = None  # (B), where each row writes; None: they read
+        self._lines: Tensor | None = None  # (B * nh), those places among all vectors of a layer
         self._n_shared = 0  # tokens that all slots begin with
         self._groups: list[tuple[slice, int, Tensor]] = []  # rows, how far they look, their mask
 
@@ -69,7 +70,9 @@ class Slots:
 
     def _write(self, places: Tensor, n_seen: int) -> Tensor:
         self._places, self._n_seen = places, n_seen  # S
-        self._rows = torch.arange(len(places), device=places.device)
+        nh = self._keys[0].size(1)
+        heads = torch.arange(len(places) * nh, device=places.device).view(-1, nh)
+        self._lines = (heads * self.max_len + places[:, None]).flatten()
         there = torch.arange(n_seen, device=places.device)
         return (there <= places[:, None])[:, None, None, :]  # (B, 1, 1, S)
 
@@ -107,7 +110,7 @@ class Slots:
             rows = buffer[self._first : self._first + B, :, : self.length + T]
             rows[:, :, self.length :] = new
             return rows
-        buffer[self._rows, :, self._places] = new[:, :, 0]
+        buffer.view(-1, new.size(3)).index_copy_(0, self._lines, new.flatten(0, 2))
         return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
 
     def share(self, n: int) -> None:

@@ -329,13 +329,14 @@ def test_the_most_likely_of_parts_is_the_most_likely():
     head = torch.randn(2 * _HEAD_PART + 19, 16, generator=generator)
     hidden = torch.randn(7, 16, generator=generator)
     hidden[1] = 1000 * head[-1]
-    for some in (hidden, hidden[:1]):
+    for some in (hidden, hidden[:1], hidden.repeat(16, 1)):
         assert most_likely(some, head, len(head)).tolist() == (some @ head.T).argmax(1).tolist()
     head[[5, _HEAD_PART + 5, -1]] = 100 * head[3]
     hidden[0] = head[3]
     hidden[2, 3], hidden[4, 0] = torch.nan, torch.inf
-    found = most_likely(hidden, head, len(head)).tolist()
-    assert (found[0], found[2], found[4]) == (5, -1, -1)  # of equals the first, as argmax has it
+    for some in (hidden, hidden.repeat(16, 1)):  # of equals the first, as argmax has it
+        found = most_likely(some, head, len(head)).tolist()
+        assert (found[0], found[2], found[4]) == (5, -1, -1)
 
 
 # ---- references, read beside the prompts -----------------------------------------------------
