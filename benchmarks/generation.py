@@ -150,7 +150,7 @@ def bench_generation(work: Work, plan: Plan) -> Part:
         if torch.device(work.device).type == "cuda":
             without = {"graphs": False}
             ways.append(Writing("ours, without CUDA graphs", workers[0], everything, without))
-        else:
+        elif work.device == "cpu" and work.precision == "fp32":
             without = {"turned": False}
             ways.append(Writing("ours, products the usual way", workers[0], everything, without))
         _, right = workers[0].call("answer", work.prompts, n_new, None, True)

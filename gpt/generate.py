@@ -10,6 +10,7 @@
 Each row has a slot of the cache. It writes behind its own last token and looks no further, so rows
 of all lengths share a pass, and none is padded while it writes. When a row ends, the last row moves
 into its slot: those at work always stand side by side, and no pass computes one that has ended.
+(Some rows of nobody's there may be, as a CPU multiplies so many faster than fewer: product.py.)
 Prompts that wait take the places that come free. What all prompts begin with, a template's preamble
 mostly, is read once for all. On a GPU it would take longer to launch a pass than to compute it:
 there decoding.py does `write`, and the rest is the same.
@@ -26,6 +27,7 @@ from itertools import islice
 from numbers import Integral
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gpt.cli import run
@@ -141,8 +143,7 @@ class _Passes:
         longest = max((max(len(row) + new, row.n_to_read) for row in rows), default=1)
         self.max_len = min(longest, ending.n_ctx)
         self.n_slots = min(batch_size or rows_that_fit(model, self.max_len), len(rows))
-        n_slots = n_computed(self.n_slots, model.wte.weight)
-        self.slots = Slots(model.config.n_layer, n_slots, self.max_len) if use_cache else None
+        self.slots = Slots(model.config.n_layer, self.n_slots, self.max_len) if use_cache else None
         self.n_read = _READ_AT_ONCE.get(self.device.type, 8192)
         self.n_shared: int | None = None  # tokens that each slot begins with; None: not yet read
         self.seen: Tensor | None = None  # (n_slots, V), tokens that the penalty is for
@@ -220,11 +221,11 @@ class _Passes:
 
     def _write(self) -> Tensor:
         """The newest token of every row, behind all that it has: (B, C), and some rows in vain."""
-        n_vain = n_computed(len(self.rows), self.model.wte.weight) - len(self.rows)
-        places = [len(row) - 1 for row in self.rows] + [self.n_shared] * n_vain
-        new = self._tensor([[row.ids[-1] for row in self.rows] + [0] * n_vain, places])
-        ids, positions = new[0, :, None], new[1, :, None]  # (B, 1)
+        places = [len(row) - 1 for row in self.rows]
+        new = self._tensor([[row.ids[-1] for row in self.rows], places])
         mask = self.slots.write(new[1], places)
+        n_vain = n_computed(len(places), self.model.wte.weight) - len(places)
+        ids, positions = F.pad(new, (0, n_vain))[:, :, None]  # (B, 1)
         return self.model.hidden(ids, positions, mask, self.slots)[:, 0]
 
     def _tensor(self, rows: list[list[int]]) -> Tensor:

@@ -13,6 +13,7 @@ at a slice of the buffers and copies nothing.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gpt.model import GPT, Mask
@@ -77,13 +78,15 @@ class Slots:
         return (there <= places[:, None])[:, None, None, :]  # (B, 1, 1, S)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs).
+        """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs). Rows of q beyond
+        those that write are nobody's, and get zeros.
 
         One softmax over scores from two places: of the shared tokens, for all rows in one product,
         and of each row's own.
         """
         n = self._n_shared
-        q = q / math.sqrt(q.size(-1))
+        n_vain = len(q) - len(k)
+        q = q[: len(k)] / math.sqrt(q.size(-1))
         by_head = q[:, :, 0].transpose(0, 1)  # (nh, B, hs)
         of_shared = (by_head @ k[0, :, :n].transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
         y, to_shared = [], []
@@ -93,7 +96,8 @@ class Slots:
             to_shared.append(shares[:, :, :n])
             y.append(shares[:, :, None, n:] @ v[rows, :, n:stop])  # (…, nh, 1, hs)
         of_all = torch.cat(to_shared).transpose(0, 1) @ v[0, :, :n]  # (nh, B, hs)
-        return torch.cat(y) + of_all.transpose(0, 1)[:, :, None]
+        y = torch.cat(y) + of_all.transpose(0, 1)[:, :, None]
+        return F.pad(y, (0, 0, 0, 0, 0, 0, 0, n_vain))
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put away the new keys and values of a block, (B, nh, T, hs); return all to look at."""
@@ -110,7 +114,8 @@ class Slots:
             rows = buffer[self._first : self._first + B, :, : self.length + T]
             rows[:, :, self.length :] = new
             return rows
-        buffer.view(-1, new.size(3)).index_copy_(0, self._lines, new.flatten(0, 2))
+        B = len(self._places)
+        buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2)
         return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
 
     def share(self, n: int) -> None:
