@@ -109,12 +109,11 @@ class Slots:
         return self._put(self._keys[layer], k), self._put(self._values[layer], v)
 
     def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
-        B, T = new.size(0), new.size(2)
         if self._places is None:
-            rows = buffer[self._first : self._first + B, :, : self.length + T]
+            rows = buffer[self._first : self._first + len(new), :, : self.length + new.size(2)]
             rows[:, :, self.length :] = new
             return rows
-        B = len(self._places)
+        B = len(self._places)  # there may be more: nobody's
         buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2)
         return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
 
