@@ -35,6 +35,7 @@ from gpt.decoding import Decoder, are_wanted, can_be_recorded, knows_by_heart
 from gpt.hardware import to_device
 from gpt.loss import logits_of, most_likely, surprise
 from gpt.model import GPT, evaluating
+from gpt.preamble import n_alike
 from gpt.product import n_computed
 from gpt.rows import Ending, Generated, Row, checked_ending, checked_rows
 from gpt.sampling import GenerateError, Sampling, check, choose, log_probability, penalised
@@ -176,15 +177,12 @@ class _Passes:
     # ---- through the model ------------------------------------------------------------------
 
     def _read_what_all_begin_with(self) -> None:
-        least, greatest = (f(row.prompt for row in self.waiting) for f in (min, max))
-        pairs = zip(least, greatest, strict=False)  # what these two share, all do
-        n = next((i for i, (a, b) in enumerate(pairs) if a != b), len(least))
-        n = min(n, min(map(len, self.waiting)) - 1)  # each keeps a token of its own to read
-        self.n_shared = n if self.slots is not None and len(self.waiting) > 1 else 0
+        prompts = [row.prompt for row in self.waiting]
+        self.n_shared = n_alike(prompts) if self.slots is not None and len(prompts) > 1 else 0
         if self.n_shared:
             self.slots.read(first=0, past=0)
-            self.model.hidden(self._tensor([least[:n]]), cache=self.slots)
-            self.slots.share(n)
+            self.model.hidden(self._tensor([prompts[0][: self.n_shared]]), cache=self.slots)
+            self.slots.share(self.n_shared)
 
     def _take_in(self) -> int:
         """Rows that wait take free slots, once enough are free; the first slot so taken, or 0."""

@@ -36,7 +36,7 @@ from gpt.optimizer import clip, make_optimizer
 from gpt.ordering import micro_batches
 from gpt.packing import attend_within, cu_seqlens, document_mask, varlen_kernel
 from gpt.parallel import ALONE, Ranks
-from gpt.preamble import n_shared, worth_sharing
+from gpt.preamble import Beginnings, beginnings_of, worth_sharing
 from gpt.settings import TrainSettings
 from gpt.sharding import distribute, forget_gathered, keep_to_oneself, whole_model
 
@@ -96,11 +96,12 @@ class Learner:
     def loss_of(self, batch: Batch) -> Tensor:
         """The summed loss of a batch that lies on the CPU, as the place and precision have it."""
         picked = supervised_rows(batch)  # here, and not on a GPU that would have to be waited for
-        shared = self.find_shared(batch)
+        once = self.find_shared(batch)
+        once = None if once is None else self._moved(once)
         mask = self._within_documents(batch)
         batch, picked = self._moved(batch), self._moved(picked)
         with self.precision.autocast(self.device):
-            loss = self.summed(batch, mask, picked, shared)
+            loss = self.summed(batch, mask, picked, once)
         if not torch.is_grad_enabled():
             forget_gathered(self.summed)
         return loss
@@ -242,8 +243,10 @@ class SummedLoss(nn.Module):
         super().__init__()
         self.model, self.hidden = model, hidden
 
-    def forward(self, batch: Batch, mask: Tensor | None, picked: NamedTuple, shared: int) -> Tensor:
-        return summed_loss(self.model, batch, mask, picked, self.hidden, shared)
+    def forward(
+        self, batch: Batch, mask: Tensor | None, picked: NamedTuple, once: Beginnings | None
+    ) -> Tensor:
+        return summed_loss(self.model, batch, mask, picked, self.hidden, once)
 
 
 def on_their_way(numbers: Tensor) -> Callable[[], list[float]]:
@@ -261,15 +264,19 @@ def on_their_way(numbers: Tensor) -> Callable[[], list[float]]:
     return fetch
 
 
-def how_to_share(settings: TrainSettings, device: torch.device) -> Callable[[Batch], int]:
-    """How many tokens of a batch are to be computed once for all of its rows."""
+def how_to_share(
+    settings: TrainSettings, device: torch.device
+) -> Callable[[Batch], Beginnings | None]:
+    """Whether what the rows of a batch begin with is computed once, and what that is."""
     if settings.shared_preamble == "always":
-        return n_shared
-    # (On a GPU it was not measured yet whether fewer places pay for a second attention.)
+        return beginnings_of
+    # (On a GPU it was not measured yet whether fewer places pay for a second attention, and for
+    # the CPU's look at all rows before.)
     has_dropout = settings.dropout > 0 or settings.lora_dropout > 0
-    if settings.shared_preamble == "auto" and device.type == "cpu" and not has_dropout:
+    may_pay = settings.objective != "pretrain" and not has_dropout
+    if settings.shared_preamble == "auto" and device.type == "cpu" and may_pay:
         return worth_sharing
-    return lambda batch: 0
+    return lambda batch: None
 
 
 def validation_batches(data: Batches, at_once: int) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ import torch
 from gpt.loss import surprise
 from gpt.model import GPT, KVCache, evaluating
 from gpt.ordering import micro_batches
+from gpt.preamble import n_alike
 from gpt.tokenizer import Tokenizer
 
 LARGEST_LOSS = 700.0  # its exponential is still a number
@@ -70,7 +71,7 @@ def answer_nats(
     if not rows:
         return []
     device = model.wte.weight.device
-    n = _n_shared([prompt for prompt, _ in rows])
+    n = n_alike([prompt for prompt, _ in rows])  # (the answer's first is told by the last id)
     rests = [[*prompt[n:], *answer[:-1]] for prompt, answer in rows]  # the last id is never read
     lengths = np.array([len(rest) for rest in rests])
     max_tokens = max(max_tokens or _AT_ONCE.get(device.type, 8192), int(lengths.max()))
@@ -96,14 +97,6 @@ def answer_nats(
                 n_answer = len(rows[i][1])
                 nats[i], each = math.fsum(each[:n_answer]), each[n_answer:]
     return nats
-
-
-def _n_shared(prompts: Sequence[Sequence[int]]) -> int:
-    """So many ids all begin with; each keeps its last, by which the answer's first is told."""
-    least, greatest = min(prompts), max(prompts)  # what these two share, all do
-    pairs = enumerate(zip(least, greatest, strict=False))
-    n = next((i for i, (a, b) in pairs if a != b), min(len(least), len(greatest)))
-    return min(n, min(map(len, prompts)) - 1)
 
 
 class Choice(NamedTuple):

@@ -38,7 +38,7 @@ from gpt.batching import IGNORE_INDEX, Batch, collate_weighted
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.model import GPT
-from gpt.preamble import hidden_of_shared
+from gpt.preamble import Beginnings, hidden_of_shared
 from gpt.product import product
 
 _HEAD_PART = 1024  # entries of the vocabulary
@@ -78,17 +78,17 @@ def summed_loss(
     mask: Tensor | None = None,
     picked: Supervised | None = None,
     hidden_of: Callable[..., Tensor] | None = None,
-    n_shared: int = 0,
+    once: Beginnings | None = None,
 ) -> Tensor:
     """The same from a model, without logits for what is not supervised.
 
     picked: the batch's `supervised_rows`, where they are known; hidden_of: `model.hidden` compiled;
-    n_shared: of the tokens that all rows begin with, how many are computed once (preamble.py).
+    once: the batch with each beginning of its rows once, computed in its place (preamble.py).
     """
     rows, targets, weights = picked or supervised_rows(batch)
     hidden_of = hidden_of or model.hidden
-    if n_shared:
-        hidden = hidden_of_shared(hidden_of, batch.inputs, n_shared, rows)
+    if once is not None:
+        hidden = hidden_of_shared(hidden_of, once, rows)
     else:
         hidden = hidden_of(batch.inputs, batch.positions, mask, None, rows)
     return chunked_loss(hidden[0], model.wte.weight, targets, weights)  # (1, N, C)

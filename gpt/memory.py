@@ -67,7 +67,7 @@ def bytes_at_most(learner: Learner, batch: Batch) -> int:
     """What a step takes on a CPU beside the weights, from above: a bound, and no estimate."""
     config, (B, T) = learner.model.config, batch.inputs.shape
     trained = sum(p.numel() for p in learner.model.parameters() if p.requires_grad)
-    # A block keeps 17 C of a token for the way back; where preambles are shared, a few more. With
+    # A block keeps 17 C of a token for the way back; where beginnings are shared, a few more. With
     # dropout, attention writes its scores out.
     of_a_place = config.n_layer * (24 * config.n_embd + 4 * config.n_head * T)
     head = 3 * CHUNK_NUMBERS + 2 * config.vocab_size * config.n_embd  # logits, and its gradient

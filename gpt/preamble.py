@@ -1,31 +1,34 @@
-"""What every example of a batch begins with is computed once, and not once for each of them.
+"""What examples of a batch begin with alike is computed once, and not once for each of them.
 
-    [preamble][rest 0]
-    [preamble][rest 1]   ─>   [preamble][rest 0][rest 1][rest 2]   ─>   hidden states of all of it
-    [preamble][rest 2]
-         B x T places              P + B x (T - P) places, as one row
+    P P P a b c            P P P a b c       rows part where their texts do, and until then
+    P P P a b d     ─>               d       they are one; what is behind the last loss of a
+    P P P e f .                  e f         row is gone
+     B x T places           N of them, as one row
 
 Each prompt of instruction data opens with the same words ("Below is an instruction …"), 24 of the
-56 tokens of the book's average example. Under a causal mask a token sees only what stands before
-it. So the first P tokens have the same hidden states in all rows, and one copy of them will do.
+56 tokens of the book's average example; some go on alike ("Rewrite the …"). Under a causal mask a
+token sees only what stands before it. So where all of that is the same, so are the hidden states,
+and one copy of them will do. And what stands behind a row's last place with a loss, padding as a
+rule, is seen by nobody: only attention, which likes even rows, still passes over it.
 
 Almost all of a GPT works on each token by itself and does not care which row it is in: embeddings,
-norms, projections, MLPs. Only attention asks who may look at whom, so attention alone is told:
+norms, projections, MLPs. Only attention asks who may look at whom, so attention alone puts the rows
+together again, from the one copy of each:
 
-    the preamble    looks at itself
-    each rest       looks at the preamble and at itself
+    what all rows begin with    looks at itself
+    each row's rest             looks at that and at itself
 
-The gradient is as exact. What all rows hand back to the preamble's keys and values is summed, as
+The gradient is as exact. What several rows hand back to a place that they share is summed, as
 autograd sums for anything that is used more than once, and goes down through its one copy: the
 chain rule, with the common factor written only once.
 
-It needs rows that agree also in what is random, so there is no dropout; and nobody may ask for a
-loss at a shared place, where the loss of B rows would be computed once.
+It needs rows that agree also in what is random, so there is no dropout.
 
     python -m gpt.preamble      # a batch both ways: the loss, the gradients, the places computed
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,54 +39,85 @@ from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.model import GPT, causal_mask
 
-_WORTH_IT = 0.1  # the share of a batch's places that must be saved, as two attentions cost more
+_WORTH_IT = 0.1  # the share of a batch's places that must be saved, as attention costs more
 
 
-def hidden_of_shared(
-    hidden_of: Callable[..., Tensor], ids: Tensor, n: int, places: Tensor
-) -> Tensor:
-    """`model.hidden(ids, places=places)` for rows (B, T) that agree in their first n ids.
+class Beginnings(NamedTuple):
+    """A batch (B, T) with every beginning of a row once: N of them. All rows have the first n."""
 
-    None of the N places is among the shared. Returns (1, N, C).
-    """
-    B, T = ids.shape
-    one_row = torch.cat([ids[0, :n], ids[:, n:].flatten()])[None]
-    positions = torch.arange(T, device=ids.device)
-    positions = torch.cat([positions[:n], positions[n:].repeat(B)])  # (n + B (T - n))
-    mask = causal_mask(T - n, n, ids.device)
+    ids: Tensor  # (N), the last token of each beginning
+    positions: Tensor  # (N), where in its row that stands
+    at: Tensor  # (B, T): which of the N is at each place; 0 where nobody looks
+    firsts: Tensor  # (N - n): where each of the others stands first, among B x (T - n) places
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # each (1, nh, n + B (T - n), hs)
+
+def beginnings_of(batch: Batch) -> Beginnings | None:
+    """None where rows hold several texts, or nothing to learn."""
+    if batch.documents is not None or not batch.weights.any():
+        return None
+    texts = [row[:n] for row, n in zip(batch.inputs.tolist(), _n_seen(batch), strict=True)]
+    n, T = n_alike([text for text in texts if text]), batch.inputs.size(1)
+    numbers: dict[tuple[int, int], int] = {}  # of a beginning: the one it goes on from, its token
+    positions, firsts, at = [], [], torch.zeros_like(batch.inputs)
+    for row, text in enumerate(texts):
+        number, of_row = -1, []
+        for place, token in enumerate(text):
+            beginning = number, token
+            if beginning not in numbers:
+                numbers[beginning] = len(numbers)
+                positions.append(place)
+                if place >= n:
+                    firsts.append(row * (T - n) + place - n)
+            number = numbers[beginning]
+            of_row.append(number)
+        at[row, : len(text)] = torch.tensor(of_row, dtype=at.dtype)
+    ids = torch.tensor([token for _, token in numbers])
+    return Beginnings(ids, torch.tensor(positions), at, torch.tensor(firsts, dtype=at.dtype))
+
+
+def _n_seen(batch: Batch) -> list[int]:
+    """Of each row, how many places there are up to the last with a loss."""
+    ends = torch.arange(1, batch.weights.size(1) + 1)
+    return (ends * (batch.weights != 0)).amax(1).tolist()
+
+
+def n_alike(rows: Sequence[Sequence[int]]) -> int:
+    """So many tokens all rows begin with; each keeps one at least of its own."""
+    least, greatest = min(rows), max(rows)  # what these two share, all do
+    pairs = enumerate(zip(least, greatest, strict=False))
+    n = next((i for i, (a, b) in pairs if a != b), len(least))
+    return min(n, min(map(len, rows)) - 1)
+
+
+def worth_sharing(batch: Batch) -> Beginnings | None:
+    """`beginnings_of`, or None where that saves too little."""
+    found = beginnings_of(batch)
+    is_enough = found is not None and len(found.ids) <= (1 - _WORTH_IT) * batch.inputs.numel()
+    return found if is_enough else None
+
+
+def hidden_of_shared(hidden_of: Callable[..., Tensor], once: Beginnings, places: Tensor) -> Tensor:
+    """`model.hidden(ids, places=places)` for the batch that `once` stands for: (1, places, C)."""
+    T, n = once.at.size(1), len(once.ids) - len(once.firsts)
+    mask = causal_mask(T - n, n, once.ids.device)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # each (1, nh, N, hs)
         first = F.scaled_dot_product_attention(*(t[:, :, :n] for t in (q, k, v)), is_causal=True)
-        q, k_own, v_own = (
-            t[0, :, n:].unflatten(1, (B, T - n)).transpose(0, 1)  # (B, nh, T - n, hs)
-            for t in (q, k, v)
-        )
-        k, v = (
-            torch.cat([t[:, :, :n].expand(B, -1, -1, -1), own], 2)  # (B, nh, T, hs)
-            for t, own in ((k, k_own), (v, v_own))
-        )
+        q, k, v = _taken(q, once.at[:, n:]), _taken(k, once.at), _taken(v, once.at)
         rests = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, nh, T - n, hs)
-        return torch.cat([first, rests.transpose(0, 1).flatten(1, 2)[None]], 2)
+        rests = rests.transpose(0, 1).flatten(1, 2)[None]  # (1, nh, B (T - n), hs)
+        return torch.cat([first, _taken(rests, once.firsts[None])], 2)  # (1, nh, N, hs)
 
-    # In the one row, a place of row b has lost the preambles of rows 1 to b.
-    return hidden_of(one_row, positions, attend, None, places - places // T * n)
-
-
-def n_shared(batch: Batch) -> int:
-    """How many tokens the rows begin with alike, and nobody asks for a loss at."""
-    if batch.documents is not None:
-        return 0  # packed: several texts to a row, each with a beginning of its own
-    alike = (batch.inputs == batch.inputs[:1]).all(0)  # (T)
-    silent = (batch.weights == 0).all(0)
-    both = (alike & silent).int().cumprod(0).sum().item()
-    return min(both, batch.inputs.size(1) - 1)  # something has to be left that is not shared
+    return hidden_of(once.ids[None], once.positions, attend, None, once.at.flatten()[places])
 
 
-def worth_sharing(batch: Batch) -> int:
-    """`n_shared`, or 0 where that saves too little."""
-    n_rows, length = batch.inputs.shape
-    n = n_shared(batch)
-    return n if (n_rows - 1) * n >= _WORTH_IT * n_rows * length else 0
+def _taken(x: Tensor, numbers: Tensor) -> Tensor:
+    """(1, nh, N, hs), numbers (B, T) -> (B, nh, T, hs). As a table is looked up, for the way back
+    of that is fast: it sums what places of one number hand back, in fp32 whatever x is.
+    """
+    table = x[0].transpose(0, 1).flatten(1).float()  # (N, C)
+    taken = F.embedding(numbers, table).to(x.dtype)  # (B, T, C)
+    return taken.unflatten(2, (-1, x.size(3))).transpose(1, 2)
 
 
 def _demo() -> None:
@@ -94,29 +128,28 @@ def _demo() -> None:
     preamble = [7, 3, 9, 4, 1, 8]
     examples = [
         (preamble + own, [False] * (len(preamble) + 1) + [True] * (len(own) - 1))
-        for own in ([11, 5, 6], [12, 30, 31, 32, 33], [13, 2], [11, 44])
+        for own in ([11, 5, 6], [12, 30, 31, 32, 33], [13, 2], [11, 5, 44])
     ]
     batch = collate_weighted(examples, pad_id=0, prompt_loss_weight=0.0)
-    n = n_shared(batch)
-    n_rows, length = batch.inputs.shape
-    print("four examples with one beginning:")
-    for row in batch.inputs.tolist():
-        print(
-            "  " + "".join(f"{i:>3}" for i in row[:n]) + "  |" + "".join(f"{i:>3}" for i in row[n:])
-        )
-    print(f"shared: {n} tokens; worth it here: {worth_sharing(batch) > 0}\n")
+    found = beginnings_of(batch)
+    print("four examples and their padding; below each place, the number of what leads up to it:")
+    for row, n_seen in enumerate(_n_seen(batch)):
+        print("  " + "".join(f"{i:>4}" for i in batch.inputs[row].tolist()))
+        print("  " + "".join(f"{f'#{i}':>4}" for i in found.at[row, :n_seen].tolist()))
+    n = len(found.ids) - len(found.firsts)
+    print(f"all begin with {n} tokens; worth it here: {worth_sharing(batch) is not None}\n")
 
     losses, gradients = [], []
-    for how_many in (0, n):
+    for once in (None, found):
         model.zero_grad()
-        loss = summed_loss(model, batch, n_shared=how_many)
+        loss = summed_loss(model, batch, once=once)
         loss.backward()
         losses.append(loss.item())
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     gap = max((a - b).abs().max().item() for a, b in zip(*gradients, strict=True))
     print(f"{'':<24}{'places':>8}{'loss':>12}")
-    print(f"{'each row by itself':<24}{n_rows * length:>8}{losses[0]:>12.6f}")
-    print(f"{'the beginning once':<24}{n + n_rows * (length - n):>8}{losses[1]:>12.6f}")
+    print(f"{'each row by itself':<24}{batch.inputs.numel():>8}{losses[0]:>12.6f}")
+    print(f"{'each beginning once':<24}{len(found.ids):>8}{losses[1]:>12.6f}")
     print(f"\ngradients of all {len(gradients[0])} parameters agree to {1e-6:.0e}: {gap < 1e-6}")
 
 

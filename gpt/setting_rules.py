@@ -61,8 +61,6 @@ def _nothing_to_share(settings: TrainSettings) -> str | None:
         return "rows with --packed have nothing to share"
     if settings.objective == "pretrain":
         return "plain text has no preamble"
-    if settings.prompt_loss_weight:
-        return "with --prompt-loss-weight every row's own preamble is in the loss"
     if 1 in (settings.batch_size, settings.micro_batch_size):
         return "one row at a time has nobody to share with"
     return None

@@ -178,7 +178,7 @@ class TrainSettings:
     )
     packed: bool = _s(False, _MACHINE, "several examples to a row, instead of padding")
     shared_preamble: str = _s(
-        "auto", _MACHINE, "compute once a batch what all prompts begin with; auto: on a CPU",
+        "auto", _MACHINE, "compute once a batch what examples begin with alike; auto: on a CPU",
         choices=("auto", "always", "never"),
     )  # fmt: skip
     activation_checkpointing: bool = _s(
