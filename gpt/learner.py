@@ -273,7 +273,9 @@ def how_to_share(
     # (On a GPU it was not measured yet whether fewer places pay for a second attention, and for
     # the CPU's look at all rows before.)
     has_dropout = settings.dropout > 0 or settings.lora_dropout > 0
-    may_pay = settings.objective != "pretrain" and not has_dropout
+    # (And torch's compiler fails at some batches so laid out.)
+    may_pay = settings.objective != "pretrain" and settings.compile != "always"
+    may_pay = may_pay and not has_dropout
     if settings.shared_preamble == "auto" and device.type == "cpu" and may_pay:
         return worth_sharing
     return lambda batch: None
