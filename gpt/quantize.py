@@ -192,15 +192,7 @@ def product(x, codes, scales, steps, mean, n_out, n_in, bias, back) -> Tensor:
     return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
 
 
-# For autograd and torch.compile one operation, which they can't look into: a compiler that saw the
-# weight looked up twice, there and back, would do it once and keep it between.
-_TYPES = "(Tensor x, Tensor codes, Tensor scales, Tensor steps, Tensor mean, SymInt n_out, "
-_TYPES += "SymInt n_in, Tensor? bias, bool back) -> Tensor"
-_product = torch.library.custom_op("talimat::nf4_product", product, mutates_args=(), schema=_TYPES)
-
-
-@_product.register_fake
-def _(x, codes, scales, steps, mean, n_out, n_in, bias, back):
+def _shape_of_product(x, codes, scales, steps, mean, n_out, n_in, bias, back) -> Tensor:
     return x.new_empty(*x.shape[:-1], n_in if back else n_out)
 
 
@@ -218,7 +210,21 @@ def _way_back(ctx, d_y):
     return d_x, None, None, None, None, None, None, d_bias, None
 
 
-_product.register_autograd(_way_back, setup_context=_keep)
+# For autograd and torch.compile one operation, which they can't look into: a compiler that saw the
+# weight looked up twice, there and back, would do it once and keep it between. It is made once in a
+# process. A second time, as where this file is run beside its import, torch would take the first
+# out of memory, and who calls that would crash.
+if not hasattr(torch.ops.talimat, "nf4_product"):
+    _op = torch.library.custom_op(
+        "talimat::nf4_product",
+        product,
+        mutates_args=(),
+        schema="(Tensor x, Tensor codes, Tensor scales, Tensor steps, Tensor mean, SymInt n_out, "
+        "SymInt n_in, Tensor? bias, bool back) -> Tensor",
+    )
+    _op.register_fake(_shape_of_product)
+    _op.register_autograd(_way_back, setup_context=_keep)
+_product = torch.ops.talimat.nf4_product.default
 
 
 class NF4Projection(nn.Module):

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import runpy
 import time
 import warnings
 
@@ -480,6 +481,14 @@ def test_a_checkpointed_projection_keeps_its_input_only():
     assert not any(t.numel() > 128 for t in saved)
     y.sum().backward()
     assert x.grad is not None
+
+
+def test_a_second_copy_of_the_module_takes_no_operator_from_the_first():
+    """As where it is run beside its import: torch would free what the first still calls."""
+    again = runpy.run_module("gpt.quantize", run_name="again")
+    assert again["_product"] is nf4._product and again["NF4Projection"] is not NF4Projection
+    x, old = torch.randn(3, 96), projection()
+    torch.testing.assert_close(NF4Projection(old)(x), again["NF4Projection"](old)(x))
 
 
 @pytest.mark.slow
