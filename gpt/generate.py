@@ -12,8 +12,8 @@ of all lengths share a pass, and none is padded while it writes. When a row ends
 into its slot: those at work always stand side by side, and no pass computes one that has ended.
 (Some rows of nobody's there may be, as a CPU multiplies so many faster than fewer: product.py.)
 Prompts that wait take the places that come free. What all prompts begin with, a template's preamble
-mostly, is read once for all. On a GPU it would take longer to launch a pass than to compute it:
-there decoding.py does `write`, and the rest is the same.
+mostly, is read once for all; what some that are read together go on with, once for these. On a GPU
+a pass is sooner computed than launched: there decoding.py does `write`, and the rest is the same.
 
 A row ends by itself (`stop`), when it has enough tokens (`length`), or when the model's places are
 full (`context`): see rows.py.
@@ -39,7 +39,7 @@ from gpt.preamble import n_alike
 from gpt.product import n_computed
 from gpt.rows import Ending, Generated, Row, checked_ending, checked_rows
 from gpt.sampling import GenerateError, Sampling, check, choose, log_probability, penalised
-from gpt.slots import Slots, rows_that_fit
+from gpt.slots import Slots, read_into, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 
 _READ_AT_ONCE = {"cpu": 512}  # tokens of prompts in one pass: more no longer fit its caches
@@ -180,8 +180,8 @@ class _Passes:
         prompts = [row.prompt for row in self.waiting]
         self.n_shared = n_alike(prompts) if self.slots is not None and len(prompts) > 1 else 0
         if self.n_shared:
-            self.slots.read(first=0, past=0)
-            self.model.hidden(self._tensor([prompts[0][: self.n_shared]]), cache=self.slots)
+            shared = [prompts[0][: self.n_shared]]
+            read_into(self.slots, 0, self.model, shared, 0, self._tensor([[0]])[0])
             self.slots.share(self.n_shared)
 
     def _take_in(self) -> int:
@@ -201,15 +201,17 @@ class _Passes:
         in the cache is masked until the row writes over it.
         """
         rows, past = self.rows[first:stop], self.n_shared
-        if self.slots is not None:
-            self.slots.read(first, past)
-        ids = self._tensor([row.to_read()[past:] for row in rows])  # (B, T)
-        lasts = [at * ids.size(1) + len(row) - past - 1 for at, row in enumerate(rows)]
+        texts = [row.to_read()[past:] for row in rows]
+        T = max(map(len, texts))
+        lasts = [at * T + len(row) - past - 1 for at, row in enumerate(rows)]
         weighed = [(at, row) for at, row in enumerate(rows) if row.reference and not row.ids]
         # A reference stands behind its prompt, where other rows have their padding.
         behind = [lasts[at] + i for at, row in weighed for i in range(len(row.reference))]
         places = to_device(torch.tensor(lasts + behind), self.device)
-        hidden = self.model.hidden(ids, cache=self.slots, places=places)[0]  # (N, C)
+        if self.slots is None:
+            hidden = self.model.hidden(self._tensor(texts), places=places)[0]  # (N, C)
+        else:
+            hidden = read_into(self.slots, first, self.model, texts, past, places)
         if weighed:
             ids = self._tensor([[id for _, row in weighed for id in row.reference]])[0]
             nats = iter(surprise(hidden[len(rows) :], self.model.wte.weight, ids))

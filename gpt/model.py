@@ -50,7 +50,7 @@ class KVCache:
     tokens to go through the model. The buffers are allocated once, for `max_len` tokens.
 
     They are written in place, which is for generating: no gradient runs through them. The model
-    asks of a cache no more than `length`, `max_len` and `extend`, so another kind can carry some.
+    asks of a cache no more than `length` and `extend`, so another kind can carry some.
     """
 
     def __init__(
@@ -70,6 +70,11 @@ class KVCache:
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put the new keys and values of a block behind its old ones; return all of them."""
         start, stop = self.length, self.length + k.size(2)
+        if stop > self.max_len:
+            raise ContextOverflow(
+                f"{stop} tokens do not fit a cache made for {self.max_len}: "
+                "make it longer, or give fewer"
+            )
         self.keys[layer][:, :, start:stop] = k
         self.values[layer][:, :, start:stop] = v
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]  # (B, nh, S, hs)
@@ -235,11 +240,6 @@ class GPT(nn.Module):
         """
         T = ids.size(1)
         past = cache.length if cache is not None else 0
-        if cache is not None and past + T > cache.max_len:
-            raise ContextOverflow(
-                f"{past + T} tokens do not fit a cache made for {cache.max_len}: "
-                "make it longer, or give fewer"
-            )
         if positions is None:
             if past + T > self.config.n_ctx:
                 raise ContextOverflow(

@@ -6,8 +6,9 @@
 
 `KVCache` in model.py holds rows that grow together. Here, before each pass, the cache is told which
 of two kinds it is: prompts that are read whole, into slots beside each other, or one more token for
-each row, wherever that stands. The rows at work always have the first slots, so that a pass looks
-at a slice of the buffers and copies nothing.
+each row, wherever that stands. Of prompts that are read, what some begin with alike is computed
+once (preamble.py), and the cache puts it into the slot of each. The rows at work always have the
+first slots, so that a pass looks at a slice of the buffers and copies nothing.
 """
 
 import math
@@ -16,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.model import GPT, Mask
+from gpt.hardware import to_device
+from gpt.model import GPT, Mask, causal_mask
+from gpt.preamble import Beginnings, each_once, taken
 
 _MULTIPLE = 8  # tokens: kernels like to look at whole lines of memory
-_GROUP = 32  # rows that look equally far: of 8 to 110, the fastest for 110 rows
+_GROUP = 56  # rows that look equally far: two groups of 110 rows, a little faster than four
 _FEW = 8  # rows for which one kernel, which looks at all there is, is as good
 
 
@@ -34,14 +37,27 @@ class Slots:
         self._keys: tuple[Tensor, ...] = ()  # of each layer, (n_slots, nh, max_len, hs): its parts
         self._values: tuple[Tensor, ...] = ()
         self._first = 0  # the slot of the first row that reads
-        self._places: Tensor | None = None  # (B), where each row writes; None: they read
+        self._read: Beginnings | None = None  # what is read; None: rows write
+        self._places: Tensor | None = None  # (B), where each row writes
         self._lines: Tensor | None = None  # (B * nh), those places among all vectors of a layer
         self._n_shared = 0  # tokens that all slots begin with
         self._groups: list[tuple[slice, int, Tensor]] = []  # rows, how far they look, their mask
 
-    def read(self, first: int, past: int) -> None:
-        """In the next pass, slots from `first` on get several tokens each, behind `past`."""
-        self._first, self.length, self._places = first, past, None
+    def read(self, first: int, past: int, texts: Beginnings) -> Mask:
+        """In the next pass, each slot from `first` on gets a text behind the `past` tokens there.
+        They come as one row, each beginning of theirs once. Returns how that attends.
+        """
+        self._first, self.length, self._read = first, past, texts
+        T = texts.at.size(1)
+        mask = causal_mask(T, past, texts.at.device) if past else None
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (1, nh, N, hs), (B, nh, S, hs)
+            q = taken(q, texts.at)  # (B, nh, T, hs)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+            y = y.transpose(0, 1).flatten(1, 2)[None]  # (1, nh, B * T, hs)
+            return taken(y, texts.firsts[None])  # (1, nh, N, hs)
+
+        return attend
 
     def write(self, places: Tensor, numbers: list[int]) -> Mask:
         """In the next pass, each row gets one token at its place; `numbers` are the places, too.
@@ -70,7 +86,7 @@ class Slots:
         return added.masked_fill_(~mask, -math.inf)
 
     def _write(self, places: Tensor, n_seen: int) -> Tensor:
-        self._places, self._n_seen = places, n_seen  # S
+        self._read, self._places, self._n_seen = None, places, n_seen  # S
         nh = self._keys[0].size(1)
         heads = torch.arange(len(places) * nh, device=places.device).view(-1, nh)
         self._lines = (heads * self.max_len + places[:, None]).flatten()
@@ -100,7 +116,9 @@ class Slots:
         return F.pad(y, (0, 0, 0, 0, 0, 0, 0, n_vain))
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put away the new keys and values of a block, (B, nh, T, hs); return all to look at."""
+        """Put away the new keys and values of a block, (B, nh, T, hs), or of one row that stands
+        for several; return all to look at, (B, nh, S, hs).
+        """
         if self._all is None:  # of the type of the first keys: autocast may have its own
             shape = (2, *self._shape, k.size(1), self.max_len, k.size(3))
             # Not `empty`: what is masked still counts 0 times, and 0 x NaN would be NaN.
@@ -109,9 +127,10 @@ class Slots:
         return self._put(self._keys[layer], k), self._put(self._values[layer], v)
 
     def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
-        if self._places is None:
-            rows = buffer[self._first : self._first + len(new), :, : self.length + new.size(2)]
-            rows[:, :, self.length :] = new
+        if self._read is not None:
+            B, T = self._read.at.shape
+            rows = buffer[self._first : self._first + B, :, : self.length + T]
+            rows[:, :, self.length :] = taken(new, self._read.at)
             return rows
         B = len(self._places)  # there may be more: nobody's
         buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2)
@@ -125,6 +144,18 @@ class Slots:
     def move(self, source: int, target: int, n: int) -> None:
         """Copy the first n tokens of a slot over those of another."""
         self._all[:, :, target, :, :n] = self._all[:, :, source, :, :n]
+
+
+def read_into(
+    slots: Slots, first: int, model: GPT, texts: list[list[int]], past: int, places: Tensor
+) -> Tensor:
+    """Each text into a slot, from `first` on, behind the `past` tokens there: (N, C) at the places,
+    of B x T where T is the length of the longest.
+    """
+    once = each_once(texts, n=0, T=max(map(len, texts)))
+    ids, positions, at, _ = once = Beginnings(*(to_device(t, places.device) for t in once))
+    attend = slots.read(first, past, once)
+    return model.hidden(ids[None], positions + past, attend, slots, at.flatten()[places])[0]
 
 
 def _whole_lines(n: int) -> int:

@@ -6,7 +6,6 @@ into which, and does that again; of Python, as of a host that waits, nothing is 
 
 import gc
 import inspect
-import math
 import weakref
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +19,7 @@ from gpt import decoding
 from gpt.decoding import CudaRecorder, Decoder, Graphs, can_be_recorded
 from gpt.generate import generate
 from gpt.lora import LoraConfig, add_lora
+from gpt.preamble import each_once
 from gpt.quantize import quantize_model
 from gpt.rows import Ending, Row
 from gpt.sampling import Draws, GenerateError
@@ -204,7 +204,8 @@ def test_no_pass_is_made_for_rows_that_are_known_to_end(model):
     for n in (2, 9):
         with Spy(model) as spy:
             generate(model, [[1, 2, 3]] * 4, n, end_id=-1, graphs=True)
-        assert spy.shapes == [(1, 2)] + [(4, 1)] * n  # what they share, what they do not, the rest
+        # What all share, what comes then (the same in each), the rest.
+        assert spy.shapes == [(1, 2), (1, 1)] + [(4, 1)] * (n - 1)
 
     with Spy(model) as spy:
         results = generate(model, [[1] * 60, [2] * 58], 99, end_id=-1, graphs=True)
@@ -270,8 +271,10 @@ def test_idle_rows_write_where_nobody_is_and_behind_what_all_share():
     model = random_model(CONFIG)
     slots = Slots(CONFIG.n_layer, 8, 40)
     with torch.inference_mode():
-        slots.read(first=0, past=0)
-        model.hidden(torch.randint(600, (8, 40), generator=torch.Generator()), cache=slots)
+        texts = torch.randint(600, (8, 40), generator=torch.Generator()).tolist()
+        once = each_once(texts, n=0, T=40)
+        attend = slots.read(0, 0, once)
+        model.hidden(once.ids[None], once.positions, attend, slots)
         slots.share(6)
         ending = Ending(20, 64)
         rows = [Row(i, list(range(n)), Draws(0, i), ids=[7]) for i, n in enumerate((9, 14, 30))]
@@ -402,7 +405,7 @@ def test_after_a_wrong_recording_rows_are_read_anew_a_few_at_a_time(model, tapes
     with Spy(model) as spy:
         assert generate(model, prompts, 20, end_id=-1, graphs=True) == expected
     again = [shape for shape in spy.shapes[spy.shapes.index((6, 1)) :] if shape[1] > 1]
-    assert sum(rows for rows, _ in again) == 6 and max(math.prod(shape) for shape in again) <= 64
+    assert len(again) > 1 and max(width for _, width in again) <= 64
     assert spy.shapes[-1] == (6, 1)
 
 

@@ -14,6 +14,7 @@ from gpt.generate import generate
 from gpt.likelihood import answer_nats
 from gpt.loss import _HEAD_PART, logits_of, most_likely
 from gpt.model import GPT
+from gpt.preamble import each_once
 from gpt.sampling import GenerateError
 from gpt.slots import Slots, rows_that_fit
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
@@ -180,7 +181,7 @@ def test_rows_end_at_their_own_time_and_others_take_their_places(model):
 
 
 def test_no_pass_computes_a_row_that_has_ended(model):
-    prompts = [[i, *range(1, 10)] for i in range(20)]  # all of one length: no padding
+    prompts = [[i, *range(1, 10)] for i in range(20)]  # ten tokens each, none of them shared
     end_id = comes_sometimes(generate(model, prompts, 30, temperature=1.0))
     with Spy(model) as spy:
         results = generate(model, prompts, 30, temperature=1.0, end_id=end_id, batch_size=8)
@@ -191,7 +192,7 @@ def test_no_pass_computes_a_row_that_has_ended(model):
     # And as long as there are prompts that wait, a free slot does not stay free.
     n_taken_in = 0
     for rows, width in spy.shapes:
-        n_taken_in += rows * (width > 1)
+        n_taken_in += width // 10
         assert rows == 8 or width > 1 or n_taken_in == 20
 
 
@@ -200,7 +201,7 @@ def test_rows_that_wait_come_in_when_there_is_room(model):
     with Spy(model) as spy:
         generate(model, prompts, 11, end_id=-1, batch_size=8)
     # Three rounds of 8, 8 and 4 rows: each one pass to read, ten to write.
-    assert spy.shapes == [s for n in (8, 8, 4) for s in [(n, 3)] + [(n, 1)] * 10]
+    assert spy.shapes == [s for n in (8, 8, 4) for s in [(1, n * 3)] + [(n, 1)] * 10]
 
 
 class Spy:
@@ -223,16 +224,17 @@ class Spy:
         del self.model.hidden
 
 
-def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(model):
+def test_what_prompts_begin_with_alike_is_read_once_and_changes_nothing(model):
     shared = list(range(100, 120))
     prompts = [shared + prompt for prompt in mixed_prompts(9, longest=12)]
     prompts += [shared, shared[:], shared + prompts[0][20:21]]  # nothing of its own; twins
+    prompts += [prompts[3] + [7, 8], prompts[3] + [7, 9]]  # alike for longer
     anew = generate(model, prompts, 10, use_cache=False)
     with Spy(model) as spy:
         assert generate(model, prompts, 10) == anew
     assert spy.shapes[0] == (1, 19)  # a token is left for each
-    width = max(map(len, prompts)) - 19
-    assert spy.shapes[1] == (12, width)
+    behind = {tuple(p[:n]) for p in prompts for n in range(20, len(p) + 1)}
+    assert spy.shapes[1] == (1, len(behind)) and len(behind) < sum(len(p) - 19 for p in prompts)
     with Spy(model) as spy:  # a prompt alone shares with nobody
         assert generate(model, prompts[:1], 10) == anew[:1]
     assert spy.shapes[0] == (1, len(prompts[0]))
@@ -243,7 +245,8 @@ def test_long_prompts_are_read_a_few_at_a_time(model, monkeypatch):
     prompts = [[i] * n for i, n in enumerate((20, 31, 32, 33, 60, 3, 2, 1))]
     with Spy(model) as spy:
         results = generate(model, prompts, 4)
-    assert spy.shapes[:4] == [(1, 60), (1, 33), (2, 32), (3, 20)]  # 64 tokens at most, or one row
+    # 64 tokens at most with those that fill up, or one row.
+    assert spy.shapes[:4] == [(1, 60), (1, 33), (1, 32 + 31), (1, 20 + 3 + 2)]
     assert ids_of(results) == [plainly(model, prompt, 4) for prompt in prompts]
 
 
@@ -377,7 +380,7 @@ def test_a_reference_costs_no_second_reading_of_its_prompt(model, monkeypatch):
     )  # fmt: skip
     prompts = [[*range(10), 20 + i, 30 + i] for i in range(4)]
     generate(model, prompts, 2, references=[[40, 41, 42]] * 4)
-    assert shapes == [(1, 10), (4, 4), (4, 1)]
+    assert shapes == [(1, 10), (1, 4 * 4), (4, 1)]
 
 
 # ---- when a row ends ------------------------------------------------------------------------
@@ -674,12 +677,18 @@ def test_a_model_whose_scores_are_no_numbers_is_an_error_in_words(temperature):
 # ---- the cache ------------------------------------------------------------------------------
 
 
+def read_into(slots: Slots, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values (B, nh, T, hs) of rows that are read, of which no two begin alike."""
+    B, _, T, _ = k.shape
+    slots.read(0, 0, each_once([list(range(T * row, T * (row + 1))) for row in range(B)], n=0, T=T))
+    return slots.extend(0, *(x.transpose(0, 1).flatten(1, 2)[None] for x in (k, v)))
+
+
 def test_what_another_row_left_in_a_slot_is_never_seen():
     """Slots are filled with what would show, and rows of other lengths come and go."""
     slots = Slots(n_layer=1, n_slots=3, max_len=16)
     new = torch.randn(3, 2, 5, 4)
-    slots.read(first=0, past=0)
-    k, v = slots.extend(0, new, -new)
+    k, v = read_into(slots, new, -new)
     assert torch.equal(k, new) and torch.equal(v, -new)
     places = torch.tensor([5, 2, 9])
     mask = slots.write(places, places.tolist())
@@ -699,8 +708,7 @@ def test_rows_that_attend_in_groups_attend_to_the_same(n_rows, n_shared):
     """What they share in one place, and each group as far as its longest: as one masked kernel."""
     generator = torch.Generator().manual_seed(n_rows)
     slots = Slots(n_layer=1, n_slots=n_rows, max_len=60)
-    slots.read(first=0, past=0)
-    slots.extend(0, *torch.randn(2, n_rows, 2, 60, 4, generator=generator))
+    read_into(slots, *torch.randn(2, n_rows, 2, 60, 4, generator=generator))
     slots.share(n_shared)
     places = torch.randint(n_shared, 60, (n_rows,), generator=generator)
     attend = slots.write(places, places.tolist())
