@@ -12,8 +12,8 @@ of all lengths share a pass, and none is padded while it writes. When a row ends
 into its slot: those at work always stand side by side, and no pass computes one that has ended.
 (Some rows of nobody's there may be, as a CPU multiplies so many faster than fewer: product.py.)
 Prompts that wait take the places that come free. What all prompts begin with, a template's preamble
-mostly, is read once for all; what some that are read together go on with, once for these. On a GPU
-a pass is sooner computed than launched: there decoding.py does `write`, and the rest is the same.
+mostly, is read once for all; on a CPU, what some of them go on with, once for these. A GPU computes
+a pass sooner than it is launched: there decoding.py does `write`, and the rest is the same.
 
 A row ends by itself (`stop`), when it has enough tokens (`length`), or when the model's places are
 full (`context`): see rows.py.
@@ -189,7 +189,7 @@ class _Passes:
         first = len(self.rows)
         room = min(self.n_slots - first, len(self.waiting))
         if room >= min(len(self.waiting), max(1, self.n_slots // 8)) > 0:
-            width = self.waiting[-1].n_to_read - self.n_shared
+            width = self.waiting[-1].n_to_read - self.n_shared  # to which attention fills up all
             for _ in range(max(1, min(room, self.n_read // width))):
                 self.rows.append(self.waiting.pop())
         return first if first < len(self.rows) else 0
@@ -197,15 +197,15 @@ class _Passes:
     def _read(self, first: int, stop: int | None = None) -> Tensor:
         """All tokens of the rows from slot `first` on: (B, C) at the last of each.
 
-        Short rows are filled up behind their end, where no token of theirs looks. What this leaves
-        in the cache is masked until the row writes over it.
+        Behind the end of a short row stands what no token of its own looks at. What this leaves in
+        the cache is masked until the row writes over it.
         """
         rows, past = self.rows[first:stop], self.n_shared
         texts = [row.to_read()[past:] for row in rows]
         T = max(map(len, texts))
         lasts = [at * T + len(row) - past - 1 for at, row in enumerate(rows)]
         weighed = [(at, row) for at, row in enumerate(rows) if row.reference and not row.ids]
-        # A reference stands behind its prompt, where other rows have their padding.
+        # A reference stands behind its prompt.
         behind = [lasts[at] + i for at, row in weighed for i in range(len(row.reference))]
         places = to_device(torch.tensor(lasts + behind), self.device)
         if self.slots is None:

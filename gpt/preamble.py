@@ -62,7 +62,7 @@ def beginnings_of(batch: Batch) -> Beginnings | None:
 def each_once(texts: Sequence[Sequence[int]], n: int, T: int) -> Beginnings:
     """Of texts that begin with the same n tokens, and of which none has more than T."""
     numbers: dict[tuple[int, int], int] = {}  # of a beginning: the one it goes on from, its token
-    positions, firsts, at = [], [], torch.zeros(len(texts), T, dtype=torch.int64)
+    positions, firsts, at = [], [], []
     for row, text in enumerate(texts):
         number, of_row = -1, []
         for place, token in enumerate(text):
@@ -74,9 +74,9 @@ def each_once(texts: Sequence[Sequence[int]], n: int, T: int) -> Beginnings:
                     firsts.append(row * (T - n) + place - n)
             number = numbers[beginning]
             of_row.append(number)
-        at[row, : len(text)] = torch.tensor(of_row, dtype=at.dtype)
-    ids = torch.tensor([token for _, token in numbers])
-    return Beginnings(ids, torch.tensor(positions), at, torch.tensor(firsts, dtype=at.dtype))
+        at.append(of_row + [0] * (T - len(text)))
+    ids, firsts = torch.tensor([token for _, token in numbers]), torch.tensor(firsts).long()
+    return Beginnings(ids, torch.tensor(positions), torch.tensor(at), firsts)
 
 
 def _n_seen(batch: Batch) -> list[int]:
@@ -107,15 +107,15 @@ def hidden_of_shared(hidden_of: Callable[..., Tensor], once: Beginnings, places:
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # each (1, nh, N, hs)
         first = F.scaled_dot_product_attention(*(t[:, :, :n] for t in (q, k, v)), is_causal=True)
-        q, k, v = taken(q, once.at[:, n:]), taken(k, once.at), taken(v, once.at)
+        q, k, v = _taken(q, once.at[:, n:]), _taken(k, once.at), _taken(v, once.at)
         rests = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, nh, T - n, hs)
         rests = rests.transpose(0, 1).flatten(1, 2)[None]  # (1, nh, B (T - n), hs)
-        return torch.cat([first, taken(rests, once.firsts[None])], 2)  # (1, nh, N, hs)
+        return torch.cat([first, _taken(rests, once.firsts[None])], 2)  # (1, nh, N, hs)
 
     return hidden_of(once.ids[None], once.positions, attend, None, once.at.flatten()[places])
 
 
-def taken(x: Tensor, numbers: Tensor) -> Tensor:
+def _taken(x: Tensor, numbers: Tensor) -> Tensor:
     """(1, nh, N, hs), numbers (B, T) -> (B, nh, T, hs). As a table is looked up, for the way back
     of that is fast: it sums what places of one number hand back, in fp32 whatever x is.
     """

@@ -6,8 +6,8 @@
 
 `KVCache` in model.py holds rows that grow together. Here, before each pass, the cache is told which
 of two kinds it is: prompts that are read whole, into slots beside each other, or one more token for
-each row, wherever that stands. Of prompts that are read, what some begin with alike is computed
-once (preamble.py), and the cache puts it into the slot of each. The rows at work always have the
+each row, wherever that stands. On a CPU, what some prompts begin with alike is computed once for
+them (preamble.py), and the cache puts it into the slot of each. The rows at work always have the
 first slots, so that a pass looks at a slice of the buffers and copies nothing.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gpt.hardware import to_device
 from gpt.model import GPT, Mask, causal_mask
-from gpt.preamble import Beginnings, each_once, taken
+from gpt.preamble import Beginnings, each_once
 
 _MULTIPLE = 8  # tokens: kernels like to look at whole lines of memory
 _GROUP = 56  # rows that look equally far: two groups of 110 rows, a little faster than four
@@ -27,35 +27,37 @@ _FEW = 8  # rows for which one kernel, which looks at all there is, is as good
 
 
 class Slots:
-    """Keys and values of many rows. To the model a cache: `length`, `max_len` and `extend`."""
+    """Keys and values of many rows. To the model a cache: `length` and `extend`."""
 
     def __init__(self, n_layer: int, n_slots: int, max_len: int) -> None:
         self.max_len = _whole_lines(max_len)
-        self.length = 0  # where new tokens begin; of rows that write, the furthest
+        self.length = 0  # tokens that rows which read have already
         self._shape = n_layer, n_slots
         self._all: Tensor | None = None  # (2, n_layer, n_slots, nh, max_len, hs)
         self._keys: tuple[Tensor, ...] = ()  # of each layer, (n_slots, nh, max_len, hs): its parts
         self._values: tuple[Tensor, ...] = ()
         self._first = 0  # the slot of the first row that reads
-        self._read: Beginnings | None = None  # what is read; None: rows write
-        self._places: Tensor | None = None  # (B), where each row writes
+        self._texts: Beginnings | None = None  # what is read, where it comes as one row
+        self._places: Tensor | None = None  # (B), where each row writes; None: they read
         self._lines: Tensor | None = None  # (B * nh), those places among all vectors of a layer
         self._n_shared = 0  # tokens that all slots begin with
         self._groups: list[tuple[slice, int, Tensor]] = []  # rows, how far they look, their mask
 
-    def read(self, first: int, past: int, texts: Beginnings) -> Mask:
-        """In the next pass, each slot from `first` on gets a text behind the `past` tokens there.
-        They come as one row, each beginning of theirs once. Returns how that attends.
-        """
-        self._first, self.length, self._read = first, past, texts
-        T = texts.at.size(1)
+    def read(self, first: int, past: int) -> None:
+        """In the next pass, each slot from `first` on gets a text behind its `past` tokens."""
+        self._first, self.length, self._places, self._texts = first, past, None, None
+
+    def read_as_one(self, first: int, past: int, texts: Beginnings) -> Mask:
+        """The same where the texts come as one row, each beginning once. Returns how it attends."""
+        self.read(first, past)
+        self._texts, T = texts, texts.at.size(1)
         mask = causal_mask(T, past, texts.at.device) if past else None
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (1, nh, N, hs), (B, nh, S, hs)
-            q = taken(q, texts.at)  # (B, nh, T, hs)
+            q = _put_in_rows(q, texts.at)  # (B, nh, T, hs)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
             y = y.transpose(0, 1).flatten(1, 2)[None]  # (1, nh, B * T, hs)
-            return taken(y, texts.firsts[None])  # (1, nh, N, hs)
+            return _put_in_rows(y, texts.firsts[None])  # (1, nh, N, hs)
 
         return attend
 
@@ -64,7 +66,6 @@ class Slots:
         Returns the mask, (B, 1, 1, S), or a way to attend: each row sees all up to that token.
         """
         mask = self._write(places, _whole_lines(max(numbers) + 1))
-        self.length = max(numbers)
         keys = self._keys[0]
         if (keys.device.type, keys.dtype) != ("cpu", torch.float32) or len(numbers) < _FEW:
             return mask
@@ -81,12 +82,11 @@ class Slots:
         Returns a mask that is added, (B, 1, 1, S): from booleans each layer would make its own.
         """
         mask = self._write(places, n_seen)
-        self.length = 0  # whoever gives the places sees to it that they are in range
         added = torch.zeros(mask.shape, dtype=self._keys[0].dtype, device=mask.device)
         return added.masked_fill_(~mask, -math.inf)
 
     def _write(self, places: Tensor, n_seen: int) -> Tensor:
-        self._read, self._places, self._n_seen = None, places, n_seen  # S
+        self._places, self._n_seen = places, n_seen  # S
         nh = self._keys[0].size(1)
         heads = torch.arange(len(places) * nh, device=places.device).view(-1, nh)
         self._lines = (heads * self.max_len + places[:, None]).flatten()
@@ -127,10 +127,11 @@ class Slots:
         return self._put(self._keys[layer], k), self._put(self._values[layer], v)
 
     def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
-        if self._read is not None:
-            B, T = self._read.at.shape
-            rows = buffer[self._first : self._first + B, :, : self.length + T]
-            rows[:, :, self.length :] = taken(new, self._read.at)
+        if self._places is None:
+            if self._texts is not None:
+                new = _put_in_rows(new, self._texts.at)
+            rows = buffer[self._first : self._first + len(new), :, : self.length + new.size(2)]
+            rows[:, :, self.length :] = new
             return rows
         B = len(self._places)  # there may be more: nobody's
         buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2)
@@ -152,10 +153,21 @@ def read_into(
     """Each text into a slot, from `first` on, behind the `past` tokens there: (N, C) at the places,
     of B x T where T is the length of the longest.
     """
-    once = each_once(texts, n=0, T=max(map(len, texts)))
-    ids, positions, at, _ = once = Beginnings(*(to_device(t, places.device) for t in once))
-    attend = slots.read(first, past, once)
-    return model.hidden(ids[None], positions + past, attend, slots, at.flatten()[places])[0]
+    T, device = max(map(len, texts)), places.device
+    if len(texts) == 1 or device.type != "cpu":
+        # A GPU computes a token sooner than Python tells whether it has been computed.
+        slots.read(first, past)
+        ids = torch.tensor([text + [0] * (T - len(text)) for text in texts])
+        return model.hidden(to_device(ids, device), cache=slots, places=places)[0]
+    once = each_once(texts, n=0, T=T)
+    attend = slots.read_as_one(first, past, once)
+    places = once.at.flatten()[places]
+    return model.hidden(once.ids[None], once.positions + past, attend, slots, places)[0]
+
+
+def _put_in_rows(x: Tensor, numbers: Tensor) -> Tensor:
+    """(1, nh, N, hs), numbers (B, T) -> (B, nh, T, hs)."""
+    return x[0][:, numbers].transpose(0, 1)
 
 
 def _whole_lines(n: int) -> int:

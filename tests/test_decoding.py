@@ -273,7 +273,7 @@ def test_idle_rows_write_where_nobody_is_and_behind_what_all_share():
     with torch.inference_mode():
         texts = torch.randint(600, (8, 40), generator=torch.Generator()).tolist()
         once = each_once(texts, n=0, T=40)
-        attend = slots.read(0, 0, once)
+        attend = slots.read_as_one(0, 0, once)
         model.hidden(once.ids[None], once.positions, attend, slots)
         slots.share(6)
         ending = Ending(20, 64)
