@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpt.encoding import OverlongError, encode_all, report
@@ -47,10 +47,10 @@ def test_all_at_once_equals_one_by_one(tokenizer, template, rows):
     examples = encode_all(records, tokenizer, template, FAR)
     assert len(examples) == len(records) == len(list(examples))
     assert examples.records.tolist() == list(range(len(records)))
-    for example, record in zip(examples, records, strict=True):
+    for made, record in zip(examples, records, strict=True):
         ids, parts = template.encode(tokenizer, record)
-        assert (example.ids.tolist(), example.parts.tolist()) == (ids.tolist(), parts.tolist())
-        assert (example.ids.dtype, example.parts.dtype) == (np.int32, np.uint8)
+        assert (made.ids.tolist(), made.parts.tolist()) == (ids.tolist(), parts.tolist())
+        assert (made.ids.dtype, made.parts.dtype) == (np.int32, np.uint8)
 
 
 def test_real_records_all_at_once_equal_one_by_one(shared):
@@ -141,12 +141,14 @@ def test_truncate_input_fits_exactly_and_touches_nothing_else(bytewise):
 
 @settings(max_examples=60)
 @given(input=st.text(st.sampled_from("ab \n'sé🙂#the"), max_size=40), room=st.integers(20, 60))
+@example(input="   🙂", room=20)
 def test_truncate_input_keeps_a_beginning_of_it_and_no_more_than_fits(tokenizer, input, room):
     record = make(1, "the words: ", input, "the answer")
     try:
         examples = encode_all([record], tokenizer, SHORT, room, "truncate-input")
     except OverlongError:
-        shortest = make(1, "the words: ", input[:1], "the answer")
+        n_blanks = len(input) - len(input.lstrip())  # which alone would be no input
+        shortest = make(1, "the words: ", input[: n_blanks + 1], "the answer")
         assert len(SHORT.encode(tokenizer, shortest).ids) > room
         return
     ids, parts = examples[0]
