@@ -318,7 +318,8 @@ def _demo() -> None:
         settings = TrainSettings(
             model=str(folder / "empty"), data=[str(folder / "numbers.json")],
             out=str(folder / "run"), template="plain", from_scratch=True, n_layer=1, n_head=2,
-            n_embd=32, n_ctx=32, lr=2e-2, epochs=16, samples=2, device="cpu", threads=1,
+            n_embd=32, n_ctx=32, lr=2e-2, epochs=16, samples=2, device="cpu", precision="fp32",
+            threads=1,
         )  # fmt: skip
         output = io.StringIO()
         run = begin(settings, (), lambda line: None)

@@ -47,7 +47,7 @@ def base(tmp_path):
 def our_losses(base: Path, **given) -> tuple[list[float], torch.nn.Module]:
     settings, _ = combine({
         "model": str(base / "base"), "data": [str(base / "data.json")], "out": str(base / "run"),
-        "device": "cpu", "samples": 0, **given,
+        "device": "cpu", "precision": "fp32", "samples": 0, **given,
     })  # fmt: skip
     run, _ = run_to_end(settings)
     return [line["train_loss"] for line in told(run.folder)[1:]], run.learner.model
