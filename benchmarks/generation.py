@@ -37,25 +37,32 @@ Answer = tuple[float, list[list[int]]]  # seconds, and the new tokens of each pr
 class _Writer:
     """A model on the device, in fp32 where tokens are compared, and as it is used where not."""
 
-    def __init__(self, work: Work, model: Any) -> None:
+    def __init__(self, work: Work) -> None:
         if work.threads:
             torch.set_num_threads(work.threads)
         self.work, self.device = work, torch.device(work.device)
         self.usual = choose_precision(work.precision, features_of(self.device)).dtype
-        self.model = model.to(self.device).eval()
+        self.model: Any = None
+        self.dtype: torch.dtype | None = None
 
     def answer(self, prompts: list[list[int]], n_new: int, how: Any, exact: bool) -> Answer:
-        self.model.to(torch.float32 if exact else self.usual)
+        self._be(torch.float32 if exact else self.usual)
         synchronize(self.device)
         start = time.perf_counter()
         new = self.write(prompts, n_new, how)
         synchronize(self.device)
         return time.perf_counter() - start, new
 
+    def _be(self, dtype: torch.dtype) -> None:
+        """Weights that were rounded once do not come back by themselves: loaded, then rounded."""
+        if self.dtype is not dtype:
+            self.model = None
+            self.model, self.dtype = self.load().to(self.device, dtype).eval(), dtype
+
 
 class OurWriter(_Writer):
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, load_model(work.folder, dtype=torch.float32))
+    def load(self) -> GPT:
+        return load_model(self.work.folder, dtype=torch.float32)
 
     def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
         how = dict(how or {})
@@ -72,15 +79,16 @@ class OurWriter(_Writer):
 class TheirWriter(_Writer):
     """transformers' `generate`, with its cache. how: batch size, and whether prompts are sorted."""
 
-    def __init__(self, work: Work) -> None:
+    def load(self) -> Any:
         import transformers
 
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        model = transformers.AutoModelForCausalLM.from_pretrained(work.folder, dtype=torch.float32)
+        folder = self.work.folder
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         for config in (model.config, model.generation_config):
             config.eos_token_id = None  # all answers have as many tokens
-        super().__init__(work, model)
+        return model
 
     def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
         size, is_sorted = how
@@ -108,8 +116,8 @@ class TheirWriter(_Writer):
 class BookWriter(_Writer):
     """Its `generate`: one prompt at a time, all of it computed for each token."""
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(work, book_model(work))
+    def load(self) -> Any:
+        return book_model(self.work)
 
     def write(self, prompts: list[list[int]], n_new: int, _: Any) -> list[list[int]]:
         from llms_from_scratch.ch05 import generate as write_on

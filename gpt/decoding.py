@@ -265,7 +265,7 @@ class Decoder:
         """What is recorded: from tensors that stay, into tensors that stay. Nothing asks Python."""
         ids, places = self._inputs[:, :B]
         with _nothing_kept_of_casts(self._device):
-            mask = self._slots.write_within(places, S)
+            mask = self._slots.write_within(places[:, None], S)
             hidden = self._model.hidden(ids[:, None], places[:, None], mask, self._slots)[:, 0]
             if self._hidden is None:  # the first pass, which is never a recording
                 self._hidden = hidden.new_zeros(len(self._chosen), hidden.size(1))

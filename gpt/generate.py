@@ -1,19 +1,10 @@
 """Prompts in, answers out: many at once, each row on its own clock, nothing computed twice.
 
-    prompts ─> longest ─> read: whole prompts in one ─┐
-               first      pass, keys and values into  │
-                          the cache                   ├─> logits ─> choose ─> ended? ─> Generated
-                      ┌─> write: the newest token of ─┘            sampling.py  │ no
-                      │   every row in one pass                                 │
-                      └─────────────────────────────────────────────────────────┘
+    prompts ─> rows ─> passes through the model ─> a token for each row ─> ended? ─> Generated
+                       └───────────────── not yet: once more ─────────────────┘
 
-Each row has a slot of the cache. It writes behind its own last token and looks no further, so rows
-of all lengths share a pass, and none is padded while it writes. When a row ends, the last row moves
-into its slot: those at work always stand side by side, and no pass computes one that has ended.
-(Some rows of nobody's there may be, as a CPU multiplies so many faster than fewer: product.py.)
-Prompts that wait take the places that come free. What all prompts begin with, a template's preamble
-mostly, is read once for all; on a CPU, what some of them go on with, once for these. A GPU computes
-a pass sooner than it is launched: there decoding.py does `write`, and the rest is the same.
+How the rows share their passes is the subject of passes.py. Here is what may be asked of an answer,
+and what becomes of it: told piece by piece to whoever listens, and returned whole in the end.
 
 A row ends by itself (`stop`), when it has enough tokens (`length`), or when the model's places are
 full (`context`): see rows.py.
@@ -23,26 +14,15 @@ full (`context`): see rows.py.
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import islice
 from numbers import Integral
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from gpt.cli import run
-from gpt.decoding import Decoder, are_wanted, can_be_recorded, knows_by_heart
-from gpt.hardware import to_device
-from gpt.loss import logits_of, most_likely, surprise
+from gpt.decoding import knows_by_heart
 from gpt.model import GPT, evaluating
-from gpt.preamble import n_alike
-from gpt.product import n_computed
-from gpt.rows import Ending, Generated, Row, checked_ending, checked_rows
-from gpt.sampling import GenerateError, Sampling, check, choose, log_probability, penalised
-from gpt.slots import Slots, read_into, rows_that_fit
+from gpt.passes import Passes
+from gpt.rows import Generated, Row, checked_ending, checked_rows
+from gpt.sampling import GenerateError, Sampling, check
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
-
-_READ_AT_ONCE = {"cpu": 512}  # tokens of prompts in one pass: more no longer fit its caches
 
 
 def generate(
@@ -63,6 +43,7 @@ def generate(
     batch_size: int | None = None,
     use_cache: bool = True,
     graphs: bool | None = None,
+    lookup: int = 0,
     row_numbers: Sequence[int] | None = None,
     references: Sequence[Sequence[int] | None] | None = None,
     on_text: Callable[[int, str], None] | None = None,
@@ -84,6 +65,9 @@ def generate(
     use_cache: False computes everything anew for each token: it is there to prove the cache.
     graphs: whether tokens after the first come of passes of fixed sizes, which a GPU does at one
         launch each. None: on CUDA; False: nowhere; True: on other devices, too, to prove them.
+    lookup: guess so many tokens at most from what a row holds already, and check them in one pass:
+        the same answer, sooner where it repeats its prompt (lookup.py). It takes the likeliest
+        token (no temperature, penalty or logprobs), a few rows at work, and no graphs.
     references: for each prompt ids that might follow it, or None: `Generated.reference_nats` says
         how surprising they would be. They are read with the prompt, and nothing depends on them.
     on_text: is called with a prompt's place and each new piece of its text: whole characters, and
@@ -114,200 +98,12 @@ def generate(
             tell(row, reason)
         else:
             begin.append(row)
-    passes = _Passes(model, begin, sampling, ending, batch_size, use_cache, graphs)
+    passes = Passes(model, begin, sampling, ending, batch_size, use_cache, graphs, lookup)
     with evaluating(model), closing(passes):
         while passes.rows or passes.waiting:
             for row, reason in passes.next():
                 tell(row, reason)
     return results
-
-
-class _Passes:
-    """All rows of a call on their way, one pass through the model at a time."""
-
-    def __init__(
-        self,
-        model: GPT,
-        rows: list[Row],
-        sampling: Sampling,
-        ending: Ending,
-        batch_size: int | None,
-        use_cache: bool,
-        graphs: bool | None,
-    ) -> None:
-        self.model, self.sampling, self.ending = model, sampling, ending
-        self.device = model.wte.weight.device
-        # Taken from the end: the longest first, and of equals the first.
-        self.waiting = sorted(rows, key=lambda row: (row.n_to_read, -row.number))
-        self.rows: list[Row] = []  # those at work, each in the slot of its place here
-        new = ending.max_new_tokens
-        longest = max((max(len(row) + new, row.n_to_read) for row in rows), default=1)
-        self.max_len = min(longest, ending.n_ctx)
-        self.n_slots = min(batch_size or rows_that_fit(model, self.max_len), len(rows))
-        self.slots = Slots(model.config.n_layer, self.n_slots, self.max_len) if use_cache else None
-        self.n_read = _READ_AT_ONCE.get(self.device.type, 8192)
-        self.n_shared: int | None = None  # tokens that each slot begins with; None: not yet read
-        self.seen: Tensor | None = None  # (n_slots, V), tokens that the penalty is for
-        # Of which the next may be one: there may be more rows of the head than tokens.
-        self.n_tokens = ending.tokenizer.n_vocab if ending.tokenizer else len(model.wte.weight)
-        self.is_plain = sampling.is_greedy and sampling.repetition_penalty == 1
-        self.is_plain &= not ending.logprobs  # the most likely token is all that is wanted
-        graphs = are_wanted(self.device) if graphs is None else graphs
-        self.uses_decoder = graphs and can_be_recorded(model)
-        self.decoder: Decoder | None = None  # there from the first pass on that it does
-
-    def close(self) -> None:
-        if self.decoder is not None:
-            self.decoder.close()
-
-    @torch.inference_mode()
-    def next(self) -> list[tuple[Row, str | None]]:
-        """One pass. Each row of it has a token more, or has ended for the reason beside it."""
-        if self.n_shared is None:
-            self._read_what_all_begin_with()
-        first = self._take_in()
-        if self.slots is None or not self.rows[first].ids:
-            hidden = self._read(first)
-        elif self.uses_decoder:
-            return self._add(self._decoded())
-        else:
-            hidden = self._write()
-        return self._add(self._chosen(first, hidden))
-
-    # ---- through the model ------------------------------------------------------------------
-
-    def _read_what_all_begin_with(self) -> None:
-        prompts = [row.prompt for row in self.waiting]
-        self.n_shared = n_alike(prompts) if self.slots is not None and len(prompts) > 1 else 0
-        if self.n_shared:
-            shared = [prompts[0][: self.n_shared]]
-            read_into(self.slots, 0, self.model, shared, 0, self._tensor([[0]])[0])
-            self.slots.share(self.n_shared)
-
-    def _take_in(self) -> int:
-        """Rows that wait take free slots, once enough are free; the first slot so taken, or 0."""
-        first = len(self.rows)
-        room = min(self.n_slots - first, len(self.waiting))
-        if room >= min(len(self.waiting), max(1, self.n_slots // 8)) > 0:
-            width = self.waiting[-1].n_to_read - self.n_shared  # to which attention fills up all
-            for _ in range(max(1, min(room, self.n_read // width))):
-                self.rows.append(self.waiting.pop())
-        return first if first < len(self.rows) else 0
-
-    def _read(self, first: int, stop: int | None = None) -> Tensor:
-        """All tokens of the rows from slot `first` on: (B, C) at the last of each.
-
-        Behind the end of a short row stands what no token of its own looks at. What this leaves in
-        the cache is masked until the row writes over it.
-        """
-        rows, past = self.rows[first:stop], self.n_shared
-        texts = [row.to_read()[past:] for row in rows]
-        T = max(map(len, texts))
-        lasts = [at * T + len(row) - past - 1 for at, row in enumerate(rows)]
-        weighed = [(at, row) for at, row in enumerate(rows) if row.reference and not row.ids]
-        # A reference stands behind its prompt.
-        behind = [lasts[at] + i for at, row in weighed for i in range(len(row.reference))]
-        places = to_device(torch.tensor(lasts + behind), self.device)
-        if self.slots is None:
-            hidden = self.model.hidden(self._tensor(texts), places=places)[0]  # (N, C)
-        else:
-            hidden = read_into(self.slots, first, self.model, texts, past, places)
-        if weighed:
-            ids = self._tensor([[id for _, row in weighed for id in row.reference]])[0]
-            nats = iter(surprise(hidden[len(rows) :], self.model.wte.weight, ids))
-            for _, row in weighed:
-                row.reference_nats = sum(islice(nats, len(row.reference)))
-        return hidden[: len(rows)]
-
-    def _write(self) -> Tensor:
-        """The newest token of every row, behind all that it has: (B, C), and some rows in vain."""
-        places = [len(row) - 1 for row in self.rows]
-        new = self._tensor([[row.ids[-1] for row in self.rows], places])
-        mask = self.slots.write(new[1], places)
-        n_vain = n_computed(len(places), self.model.wte.weight) - len(places)
-        ids, positions = F.pad(new, (0, n_vain))[:, :, None]  # (B, 1)
-        return self.model.hidden(ids, positions, mask, self.slots)[:, 0]
-
-    def _tensor(self, rows: list[list[int]]) -> Tensor:
-        width = max(map(len, rows))
-        rows = [row + [0] * (width - len(row)) for row in rows]
-        return to_device(torch.tensor(rows), self.device)
-
-    def _decoded(self) -> list[tuple[Row, int]]:
-        """What `_write` and `_chosen` do, on a GPU at one launch."""
-        if self.decoder is None:
-            n_tokens = self.n_tokens if self.is_plain else None
-            sizes = self.n_slots, self.max_len, self.n_shared, n_tokens
-            self.decoder = Decoder(self.model, self.slots, *sizes)
-        if self.decoder.is_over:
-            self.uses_decoder = False
-            at_once = max(1, self.n_read // max(map(len, self.rows)))
-            starts = range(0, len(self.rows), at_once)
-            return self._chosen(0, torch.cat([self._read(i, i + at_once) for i in starts]))
-        if self.is_plain:
-            return self.decoder.next_ids(self.rows, self.ending)
-        return self._chosen(0, self.decoder.hidden(self.rows))
-
-    # ---- the next tokens --------------------------------------------------------------------
-
-    def _add(self, chosen: list[tuple[Row, int]]) -> list[tuple[Row, str | None]]:
-        for row, id in chosen:
-            if id == -1:
-                raise GenerateError(
-                    f"prompt {row.number}: the model's scores are no numbers: its weights are "
-                    "broken, or too large for this precision"
-                )
-        told = [(row, row.add(id, self.ending)) for row, id in chosen]
-        ended = {row for row, reason in told if reason}
-        self._leave([slot for slot, row in enumerate(self.rows) if row in ended])
-        return told
-
-    def _chosen(self, first: int, hidden: Tensor) -> list[tuple[Row, int]]:
-        rows = self.rows[first:]
-        return list(zip(rows, self._choose(rows, first, hidden).tolist(), strict=True))
-
-    def _choose(self, rows: list[Row], first: int, hidden: Tensor) -> Tensor:
-        """(B, C) -> the next token of each row, (B)."""
-        head, n, penalty = self.model.wte.weight, self.n_tokens, self.sampling.repetition_penalty
-        if self.is_plain:
-            return most_likely(hidden, head, n)[: len(rows)]
-        seen, logits = None, logits_of(hidden[: len(rows)], head).float()
-        scores = logits[:, :n]
-        if penalty != 1:
-            seen = self._seen(first, len(head))
-            scores = penalised(scores, seen[:, :n], penalty)
-        tokens = choose(scores, self.sampling, [row.draws for row in rows])
-        if seen is not None:
-            seen[torch.arange(len(rows), device=self.device), tokens] = True
-        if self.ending.logprobs:
-            for row, logprob in zip(rows, log_probability(logits, tokens).tolist(), strict=True):
-                row.logprobs.append(logprob)
-        return tokens
-
-    def _seen(self, first: int, V: int) -> Tensor:
-        """(B, V): which tokens the rows from slot `first` on have."""
-        if self.seen is None:
-            self.seen = torch.zeros(self.n_slots, V, dtype=torch.bool, device=self.device)
-        for slot, row in enumerate(self.rows[first:], first):
-            if not row.ids:  # new in this slot
-                self.seen[slot] = False
-                self.seen[slot, row.prompt] = True
-        return self.seen[first : len(self.rows)]
-
-    def _leave(self, ended: list[int]) -> None:
-        """The last rows move into the slots of those that ended."""
-        n = len(self.rows) - len(ended)
-        targets = [slot for slot in ended if slot < n]
-        sources = [slot for slot in range(n, len(self.rows)) if slot not in ended]
-        for source, target in zip(sources, targets, strict=True):
-            if self.slots is not None:
-                self.slots.move(source, target, len(self.rows[source]))
-            if self.decoder is not None:
-                self.decoder.move(source, target)
-            if self.seen is not None:
-                self.seen[target] = self.seen[source]
-            self.rows[target] = self.rows[source]
-        del self.rows[n:]
 
 
 def _demo() -> None:

@@ -38,8 +38,8 @@ class Slots:
         self._values: tuple[Tensor, ...] = ()
         self._first = 0  # the slot of the first row that reads
         self._texts: Beginnings | None = None  # what is read, where it comes as one row
-        self._places: Tensor | None = None  # (B), where each row writes; None: they read
-        self._lines: Tensor | None = None  # (B * nh), those places among all vectors of a layer
+        self._places: Tensor | None = None  # (B, T), where each row writes; None: they read
+        self._lines: Tensor | None = None  # (B * nh * T), these among all vectors of a layer
         self._n_shared = 0  # tokens that all slots begin with
         self._groups: list[tuple[slice, int, Tensor]] = []  # rows, how far they look, their mask
 
@@ -62,12 +62,11 @@ class Slots:
         return attend
 
     def write(self, places: Tensor, numbers: list[int]) -> Mask:
-        """In the next pass, each row gets one token at its place; `numbers` are the places, too.
-        Returns the mask, (B, 1, 1, S), or a way to attend: each row sees all up to that token.
+        """In the next pass, each row gets tokens at its places (B, T), side by side; `numbers` are
+        the last of each. Returns the mask, (B, 1, T, S), or a way to attend: all up to a token.
         """
         mask = self._write(places, _whole_lines(max(numbers) + 1))
-        keys = self._keys[0]
-        if (keys.device.type, keys.dtype) != ("cpu", torch.float32) or len(numbers) < _FEW:
+        if places.device.type != "cpu" or places.size(1) > 1 or len(numbers) < _FEW:
             return mask
         hidden = torch.zeros(mask[:, 0].shape).masked_fill_(~mask[:, 0], -math.inf)  # (B, 1, S)
         self._groups = []
@@ -79,7 +78,7 @@ class Slots:
 
     def write_within(self, places: Tensor, n_seen: int) -> Tensor:
         """The same where the places are known on the device alone, and none is beyond `n_seen`.
-        Returns a mask that is added, (B, 1, 1, S): from booleans each layer would make its own.
+        Returns a mask that is added, (B, 1, T, S): from booleans each layer would make its own.
         """
         mask = self._write(places, n_seen)
         added = torch.zeros(mask.shape, dtype=self._keys[0].dtype, device=mask.device)
@@ -88,27 +87,28 @@ class Slots:
     def _write(self, places: Tensor, n_seen: int) -> Tensor:
         self._places, self._n_seen = places, n_seen  # S
         nh = self._keys[0].size(1)
-        heads = torch.arange(len(places) * nh, device=places.device).view(-1, nh)
-        self._lines = (heads * self.max_len + places[:, None]).flatten()
+        heads = torch.arange(len(places) * nh, device=places.device).view(-1, nh, 1)
+        self._lines = (heads * self.max_len + places[:, None]).flatten()  # of (B, nh, T)
         there = torch.arange(n_seen, device=places.device)
-        return (there <= places[:, None])[:, None, None, :]  # (B, 1, 1, S)
+        return (there <= places[:, :, None])[:, None]  # (B, 1, T, S)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs). Rows of q beyond
         those that write are nobody's, and get zeros.
 
         One softmax over scores from two places: of the shared tokens, for all rows in one product,
-        and of each row's own.
+        and of each row's own. Scores are fp32, whatever the keys are.
         """
         n = self._n_shared
         n_vain = len(q) - len(k)
-        q = q[: len(k)] / math.sqrt(q.size(-1))
+        q = q[: len(k)].float() / math.sqrt(q.size(-1))
         by_head = q[:, :, 0].transpose(0, 1)  # (nh, B, hs)
-        of_shared = (by_head @ k[0, :, :n].transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
+        of_shared = (by_head @ k[0, :, :n].float().transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
         y, to_shared = [], []
         for rows, stop, hidden in self._groups:
-            of_own = (q[rows] @ k[rows, :, n:stop].transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
-            shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2)
+            own = k[rows, :, n:stop].float()
+            of_own = (q[rows] @ own.transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
+            shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2).to(v.dtype)
             to_shared.append(shares[:, :, :n])
             y.append(shares[:, :, None, n:] @ v[rows, :, n:stop])  # (…, nh, 1, hs)
         of_all = torch.cat(to_shared).transpose(0, 1) @ v[0, :, :n]  # (nh, B, hs)

@@ -222,7 +222,7 @@ def test_one_pass_too_many_where_all_end_by_themselves():
 
 def test_only_where_it_is_asked_for_on_a_cpu_and_not_with_hooks(model, monkeypatch):
     expected = generate(model, [[1, 2, 3]], 4)
-    monkeypatch.setattr("gpt.generate.Decoder", None)
+    monkeypatch.setattr("gpt.passes.Decoder", None)
     assert generate(model, [[1, 2, 3]], 4) == expected
     assert generate(model, [[1, 2, 3]], 4, graphs=True, use_cache=False) == expected
     with pytest.raises(TypeError):
@@ -243,7 +243,7 @@ def test_nothing_is_kept_when_a_call_has_ended_or_was_broken_off(model, tapes, m
             super().__init__(*args)
             caches.append(weakref.ref(self))
 
-    monkeypatch.setattr("gpt.generate.Slots", Watched)
+    monkeypatch.setattr("gpt.passes.Slots", Watched)
 
     def enough(place: int, result) -> None:
         if place == 5:
@@ -399,7 +399,7 @@ def test_a_wrong_recording_is_said_and_changes_no_answer(
 
 def test_after_a_wrong_recording_rows_are_read_anew_a_few_at_a_time(model, tapes, monkeypatch):
     monkeypatch.setattr(decoding, "recorder_for", lambda device: broken_recorder("does nothing"))
-    monkeypatch.setattr("gpt.generate._READ_AT_ONCE", {"cpu": 64})
+    monkeypatch.setattr("gpt.passes._READ_AT_ONCE", {"cpu": 64})
     prompts = mixed_prompts(6, longest=25)
     expected = generate(model, prompts, 20, end_id=-1)
     with Spy(model) as spy:

@@ -11,7 +11,8 @@ from gpt.batching import collate_weighted
 from gpt.compiling import Compiled
 from gpt.learner import Learner
 from gpt.loss import plain_loss, summed_loss
-from gpt.preamble import beginnings_of, n_alike, worth_sharing
+from gpt.model import causal_mask
+from gpt.preamble import _SHORT, _attended, beginnings_of, n_alike, worth_sharing
 from gpt.setting_rules import check
 from gpt.settings import SettingsError, TrainSettings
 from tests.runs import run_to_end, settings_in
@@ -93,6 +94,64 @@ def test_in_bf16_what_many_rows_hand_back_is_summed_in_fp32():
         return (gradients[name] - gradients["exact"]).norm()
 
     assert off("once") < 1.5 * off("plain")
+
+
+@pytest.mark.parametrize("n", [0, 5, 24])
+@pytest.mark.parametrize("T", [1, 7, 40])
+def test_attention_in_bf16_written_out_is_no_further_off_than_the_kernel(T, n):
+    """Of q, k, v as they are, in fp32: what both are held to, and their gradients."""
+    generator = torch.Generator().manual_seed(T)
+    q, k, v, upstream = (
+        torch.randn(3, 2, size, 64, generator=generator).bfloat16() for size in (T, T + n, T + n, T)
+    )
+    mask = causal_mask(T, n) if n else None
+
+    def through(attend, *tensors):
+        tensors = [t.detach().requires_grad_() for t in tensors]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=attend is _attended):
+            y = attend(*tensors, mask)
+        found = [y, *torch.autograd.grad(y, tensors, upstream.to(y.dtype))]
+        return [t.detach().float() for t in found]
+
+    def kernel(q, k, v, mask):
+        return torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None
+        )
+
+    right = through(kernel, q.float(), k.float(), v.float())
+    theirs = through(kernel, q, k, v)
+    ours = through(_attended, q, k, v)
+    for found, other, exact in zip(ours, theirs, right, strict=True):
+        assert (found - exact).norm() <= 1.05 * (other - exact).norm() + 1e-6
+        assert (found - exact).norm() <= 0.01 * exact.norm() + 1e-6
+
+
+def test_texts_that_are_long_or_in_fp32_go_to_the_kernel(monkeypatch):
+    seen = []
+    kernel = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(q, k, v, **more):
+        seen.append((q.dtype, k.size(2)))
+        return kernel(q, k, v, **more)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", watched)
+    for dtype in (torch.float32, torch.bfloat16):
+        for n in (_SHORT, _SHORT + 1):
+            _attended(*torch.randn(3, 1, 2, n, 8).to(dtype))
+    both = _SHORT, _SHORT + 1
+    assert seen == [*((torch.float32, n) for n in both), (torch.bfloat16, _SHORT + 1)]
+
+
+def test_in_bf16_shared_and_not_shared_the_loss_is_nearly_the_same():
+    model = random_model()
+    batch = batch_of(*TAILS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = gradients_of(summed_loss(model, batch, once=beginnings_of(batch)), model)
+        plain = gradients_of(summed_loss(model, batch), model)
+    right = gradients_of(summed_loss(model, batch), model)
+    for name, gradient in right.items():
+        of_plain = (plain[name] - gradient).norm()
+        assert (ours[name] - gradient).norm() <= 2 * of_plain + 1e-3 * gradient.norm(), name
 
 
 def test_each_beginning_stands_once_and_rows_part_where_their_texts_do():
