@@ -1,18 +1,25 @@
 """The same prompts answered by each, greedily, so many new tokens for each of them.
 
+In fp32, in which answers are written unless they are asked for in less; and in the precision that a
+run on the device is given, where that is less.
+
 Ours picks its own batch size. transformers' `generate` is given each of several, its prompts sorted
 by length, on one batch, up to all at once; the fastest then runs against ours on all prompts. The
 book's loop computes everything anew for each token and has no batches, so it gets a few prompts,
-and its time is that of as many tokens. All must write the same tokens: where rounding decides
-between two equally likely ones, the difference of their scores is looked at.
+and its time is that of as many tokens. In fp32 all must write the same tokens: where rounding
+decides between two equally likely ones, the difference of their scores is looked at.
 """
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from benchmarks.book_loop import PACKAGES as OF_THE_BOOK
 from benchmarks.book_loop import book_model
@@ -20,13 +27,15 @@ from benchmarks.our_loop import synchronize
 from benchmarks.rounds import Part, Plan, in_turn, missing
 from benchmarks.work import Work
 from benchmarks.workers import WayFailed, Worker
-from gpt import product
+from gpt import passes, product
 from gpt.errors import UserError
 from gpt.generate import generate
 from gpt.hardware import choose_precision, features_of
 from gpt.model import GPT
+from gpt.slots import Slots
 from gpt.weights import load_model
 
+FP32 = "fp32"
 NEW_TOKENS = 64
 BATCH_SIZES = (1, 8, 16, 32, 64)  # and all
 TIE = 1e-4  # two scores this near are decided by rounding
@@ -35,18 +44,17 @@ Answer = tuple[float, list[list[int]]]  # seconds, and the new tokens of each pr
 
 
 class _Writer:
-    """A model on the device, in fp32 where tokens are compared, and as it is used where not."""
+    """A model on the device, in the precision that is asked for."""
 
     def __init__(self, work: Work) -> None:
         if work.threads:
             torch.set_num_threads(work.threads)
         self.work, self.device = work, torch.device(work.device)
-        self.usual = choose_precision(work.precision, features_of(self.device)).dtype
         self.model: Any = None
         self.dtype: torch.dtype | None = None
 
-    def answer(self, prompts: list[list[int]], n_new: int, how: Any, exact: bool) -> Answer:
-        self._be(torch.float32 if exact else self.usual)
+    def answer(self, prompts: list[list[int]], n_new: int, how: Any, precision: str) -> Answer:
+        self._be(choose_precision(precision, features_of(self.device)).dtype)
         synchronize(self.device)
         start = time.perf_counter()
         new = self.write(prompts, n_new, how)
@@ -61,19 +69,35 @@ class _Writer:
 
 
 class OurWriter(_Writer):
+    """how: settings of `generate`, and by its name a lever that is off."""
+
     def load(self) -> GPT:
         return load_model(self.work.folder, dtype=torch.float32)
 
     def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
         how = dict(how or {})
-        fewest = product._FEWEST
-        if not how.pop("turned", True):
-            product._FEWEST = 10**9  # rows that a product is turned for: none has so many
-        try:
+        with LEVERS.get(how.pop("without", ""), nullcontext)():
             found = generate(self.model, prompts, n_new, end_id=-1, **how)
-        finally:
-            product._FEWEST = fewest
         return [answer.ids for answer in found]
+
+
+LEVERS: dict[str, Callable[[], AbstractContextManager]] = {
+    # So many rows that nobody has them.
+    "turned products": lambda: patch.object(product, "_FEWEST", 10**9),
+    "what prompts share": lambda: patch.multiple(
+        passes, n_alike=lambda prompts: 0, read_into=_each_by_itself
+    ),
+}
+
+
+def _each_by_itself(
+    cache: Slots, first: int, model: GPT, texts: list[list[int]], past: int, places: Tensor
+) -> Tensor:
+    """`slots.read_into` as a GPU has it: rows filled up to one length."""
+    T = max(map(len, texts))
+    cache.read(first, past)
+    ids = torch.tensor([text + [0] * (T - len(text)) for text in texts])
+    return model.hidden(ids, cache=cache, places=places)[0]
 
 
 class TheirWriter(_Writer):
@@ -137,6 +161,7 @@ class Writing:
     worker: Worker
     places: list[int]  # of its prompts
     how: Any = None
+    precisions: tuple[str, ...] | None = None  # None: all
     seconds: list[float] = field(default_factory=list)
 
     def rate(self, n_new: int) -> float:
@@ -146,54 +171,79 @@ class Writing:
 
 def bench_generation(work: Work, plan: Plan) -> Part:
     """The test prompts, answered by ours, transformers and the book's loop."""
-    began = time.perf_counter()
+    began, part = time.perf_counter(), Part()
     n_new = min(NEW_TOKENS, work.config.n_ctx - max(map(len, work.prompts)))
     everything = list(range(len(work.prompts)))
     few = everything[:: max(1, len(everything) // 2)][:2]
-    workers, ways, left_out = [], [], []
-    search: list[list[str]] = []
+    workers: list[Worker] = []
+    left_out: list[str] = []
     try:
         workers.append(Worker(OurWriter, work))
-        ways.append(Writing("ours", workers[0], everything))
+        ways = [Writing("ours", workers[0], everything)]
         if torch.device(work.device).type == "cuda":
             without = {"graphs": False}
             ways.append(Writing("ours, without CUDA graphs", workers[0], everything, without))
-        elif work.device == "cpu" and work.precision == "fp32":
-            without = {"turned": False}
-            ways.append(Writing("ours, products the usual way", workers[0], everything, without))
-        _, right = workers[0].call("answer", work.prompts, n_new, None, True)
+        elif work.device == "cpu":
+            # (The products of bf16 are never turned. The others are shown once.)
+            ways += [
+                Writing(f"ours, without {name}", workers[0], everything, {"without": name}, (FP32,))
+                for name in LEVERS
+            ]
+        theirs = None
         if absent := missing("transformers"):
             left_out.append(f"transformers: left out, as {absent[0]} is not installed")
         else:
-            workers.append(Worker(TheirWriter, work))
-            how, search = _best_batch(workers[-1], work, n_new)
-            sorted_so = {True: "by length", False: "as they come"}[how[1]]
-            name = f"transformers, {how[0]} at once, {sorted_so}"
-            ways.append(Writing(name, workers[-1], everything, how))
+            workers.append(theirs := Worker(TheirWriter, work))
+            ways.append(Writing("transformers", theirs, everything, (BATCH_SIZES[-1], True)))
         if absent := missing(*OF_THE_BOOK):
             left_out.append(f"the book: left out, as {', '.join(absent)} is not installed")
         else:
             workers.append(Worker(BookWriter, work))
             ways.append(Writing("LLMs-from-scratch, one by one", workers[-1], few))
-        ways, unequal = _that_agree(work, ways, right, n_new)
-        spent = time.perf_counter() - began
-        n_rounds, counted = plan.rounds or 0, 0
-        while not counted or counted < n_rounds:
-            start = time.perf_counter()
-            for way in ways:
-                some = [work.prompts[i] for i in way.places]
-                way.seconds.append(way.worker.call("answer", some, n_new, way.how, False)[0])
-            counted += 1
-            n_rounds = n_rounds or plan.rounds_of(time.perf_counter() - start, spent)
+        ways, unequal = _that_agree(work, ways, n_new)
+        precisions = list(dict.fromkeys((FP32, work.precision)))  # answers are written in fp32,
+        for i, precision in enumerate(precisions):  # unless they are asked for in less
+            at_it = [
+                replace(way, seconds=[])
+                for way in ways
+                if precision in (way.precisions or precisions)
+            ]
+            search: list[list[str]] = []
+            for way in at_it:
+                if way.worker is theirs:
+                    way.how, search = _best_batch(theirs, work, n_new, precision)
+                    sorted_so = {True: "by length", False: "as they come"}[way.how[1]]
+                    way.name += f", {way.how[0]} at once, {sorted_so}"
+            seconds = (plan.seconds - time.perf_counter() + began) / (len(precisions) - i)
+            timed = Plan(seconds, plan.rounds, plan.tiny)
+            n_rounds = _take_turns(work, at_it, n_new, precision, timed)
+            title = f"Generation, {precision}"
+            _show(part, title, at_it, n_new, n_rounds, search, left_out + unequal)
     except WayFailed as error:
         raise UserError(f"generation: {error}") from error
     finally:
         for worker in workers:
             worker.close()
-    return _shown(ways, n_new, counted, search, left_out + unequal)
+    return part
 
 
-def _best_batch(worker: Worker, work: Work, n_new: int) -> tuple[Any, list[list[str]]]:
+def _take_turns(work: Work, ways: list[Writing], n_new: int, precision: str, plan: Plan) -> int:
+    """How many rounds there were."""
+    n_rounds, counted, spent = plan.rounds or 0, 0, 0.0
+    while not counted or counted < n_rounds:
+        start = time.perf_counter()
+        for way in ways:
+            some = [work.prompts[i] for i in way.places]
+            way.seconds.append(way.worker.call("answer", some, n_new, way.how, precision)[0])
+        counted += 1
+        cost = time.perf_counter() - start
+        n_rounds = n_rounds or plan.rounds_of(cost, spent + cost)
+    return counted
+
+
+def _best_batch(
+    worker: Worker, work: Work, n_new: int, precision: str
+) -> tuple[Any, list[list[str]]]:
     """The fastest batch size, each tried on one batch: neighbours by length, or as they come."""
     by_length = sorted(work.prompts, key=len)
     rates: dict[tuple[int, bool], float] = {}
@@ -203,7 +253,7 @@ def _best_batch(worker: Worker, work: Work, n_new: int) -> tuple[Any, list[list[
         tried = {True: by_length[middle : middle + size], False: work.prompts[:size]}
         for is_sorted, prompts in tried.items():
             if is_sorted or 1 < size < n_prompts:
-                seconds, _ = worker.call("answer", prompts, n_new, (size, is_sorted), False)
+                seconds, _ = worker.call("answer", prompts, n_new, (size, is_sorted), precision)
                 rates[size, is_sorted] = size * n_new / seconds
     rows = [
         [f"{size}", "by length" if is_sorted else "as they come", f"{rate:.0f}"]
@@ -212,14 +262,14 @@ def _best_batch(worker: Worker, work: Work, n_new: int) -> tuple[Any, list[list[
     return max(rates, key=lambda how: rates[how]), rows
 
 
-def _that_agree(
-    work: Work, ways: list[Writing], right: list[list[int]], n_new: int
-) -> tuple[list[Writing], list[str]]:
-    kept, left_out = [], []
+def _that_agree(work: Work, ways: list[Writing], n_new: int) -> tuple[list[Writing], list[str]]:
+    """Those that write in fp32 what the first does, which is ours; and the others, in words."""
+    kept, left_out = ways[:1], []
+    model, right = load_model(work.folder), None
     for way in ways:
         prompts = [work.prompts[i] for i in way.places]
-        _, new = way.worker.call("answer", prompts, n_new, way.how, True)
-        model = load_model(work.folder)
+        _, new = way.worker.call("answer", prompts, n_new, way.how, FP32)
+        right = right or new
         others = [
             i
             for i, ids in zip(way.places, new, strict=True)
@@ -227,7 +277,7 @@ def _that_agree(
         ]
         if others:
             left_out.append(f"{way.name}: not shown, as it answers prompt {others[0]} otherwise")
-        else:
+        elif way is not ways[0]:
             kept.append(way)
     return kept, left_out
 
@@ -243,28 +293,32 @@ def same_but_for_ties(model: GPT, prompt: list[int], one: list[int], other: list
     return abs(scores[one[first]] - scores[other[first]]).item() <= TIE
 
 
-def _shown(
-    ways: list[Writing], n_new: int, n_rounds: int, search: list[list[str]], left_out: list[str]
-) -> Part:
-    part, ours = Part(), ways[0].rate(n_new)
-    rows = []
+def _show(
+    part: Part,
+    title: str,
+    ways: list[Writing],
+    n_new: int,
+    n_rounds: int,
+    search: list[list[str]],
+    left_out: list[str],
+) -> None:
+    ours, rows = ways[0].rate(n_new), []
     for way in ways:
         rate = way.rate(n_new)
-        compared = "" if way is ways[0] else f"{ours / rate:.1f} times as fast"
+        compared = "" if way is ways[0] else f"{ours / rate:.2f} times as fast"
         rows.append([way.name, f"{len(way.places)}", f"{rate:.1f}", compared])
     notes = [
-        f"{in_turn(n_rounds)}; {n_new} new tokens for each prompt, greedily; all write the same.",
+        f"{in_turn(n_rounds)}; {n_new} new tokens for each prompt, greedily; in fp32 all write the "
+        "same.",
         *left_out,
     ]
-    title = "Generation"
     part.table(title, ["", "prompts", "new tokens/s", "ours is"], rows, notes)
     if search:
         note = "One batch of each, once: it is only there to find the best."
         head = ["at once", "prompts", "new tokens/s"]
-        part.table("Batch sizes of transformers", head, search, [note])
+        part.table(f"{title}: batch sizes of transformers", head, search, [note])
     part.bars.append(
-        {"title": "Generation: new tokens a second", "names": [way.name for way in ways],
+        {"title": f"{title}: new tokens a second", "names": [way.name for way in ways],
          "values": [way.rate(n_new) for way in ways]}
     )  # fmt: skip
     part.rounds[title] = {way.name: way.seconds for way in ways}
-    return part

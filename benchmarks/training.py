@@ -118,26 +118,36 @@ def run_race(work: Work, plan: Plan, ways: list[Way], left_out: list[str]) -> Ra
 
 # ---- ours and the others ---------------------------------------------------------------------
 
-Entrant = tuple[Sequence[str], type, tuple, dict[str, str]]  # packages, kind, more, its ways
+Entrant = tuple[Sequence[str], type, tuple, dict[str, str]]  # packages, kind, of what, its ways
 
 
-def others() -> dict[str, Entrant]:
+def in_fp32(work: Work) -> Work | None:
+    """Where a CPU's own choice is less: the same, as a CPU without native bf16 does it."""
+    has_choice = work.device == "cpu" and work.precision != "fp32"
+    return replace(work, precision="fp32") if has_choice else None
+
+
+def others(work: Work) -> dict[str, Entrant]:
     """By the name of the peer. A worker's ways share its model: name -> grouping."""
-    return {
+    entrants = {
         "TRL tuned": (
-            OF_TRL, TrlLoop, (TUNED,), {"TRL SFTTrainer, tuned": LIKE_LENGTHS},
+            OF_TRL, TrlLoop, (work, TUNED), {"TRL SFTTrainer, tuned": LIKE_LENGTHS},
         ),
         "TRL as shipped": (
-            OF_TRL, TrlLoop, (SHIPPED,), {"TRL SFTTrainer, as shipped": SHUFFLED},
+            OF_TRL, TrlLoop, (work, SHIPPED), {"TRL SFTTrainer, as shipped": SHUFFLED},
         ),
         "the book": (
-            OF_THE_BOOK, BookLoop, (),
+            OF_THE_BOOK, BookLoop, (work,),
             {
                 "LLMs-from-scratch": SHUFFLED,
                 "LLMs-from-scratch, given steps of like lengths": LIKE_LENGTHS,
             },
         ),
     }  # fmt: skip
+    if (both := in_fp32(work)) is not None:
+        its_ways = {"TRL SFTTrainer, tuned, in fp32": LIKE_LENGTHS}
+        entrants["TRL in fp32"] = (OF_TRL, TrlLoop, (both, TUNED), its_ways)
+    return entrants
 
 
 def bench_training(work: Work, plan: Plan) -> Part:
@@ -146,12 +156,15 @@ def bench_training(work: Work, plan: Plan) -> Part:
     workers = [Worker(OurLoop, work, {"ours": OURS})]
     entered = [("ours", LIKE_LENGTHS, workers[0])]
     try:
-        for peer, (packages, kind, more, its_ways) in others().items():
+        if (both := in_fp32(work)) is not None:
+            workers.append(Worker(OurLoop, both, {"ours, in fp32": OURS}))
+            entered.append(("ours, in fp32", LIKE_LENGTHS, workers[-1]))
+        for peer, (packages, kind, more, its_ways) in others(work).items():
             if absent := missing(*packages):
                 left_out.append(f"{peer}: left out, as {', '.join(absent)} is not installed")
                 continue
             try:
-                worker = Worker(kind, work, *more)
+                worker = Worker(kind, *more)
             except WayFailed as error:
                 left_out.append(f"{peer}: not shown, as {error}")
                 continue

@@ -102,10 +102,10 @@ def names_in(table) -> list[str]:
 
 def test_a_way_with_another_loss_or_gradient_is_not_shown(work, no_processes, monkeypatch):
     entrants = {
-        name: ((), kind, ({"ours": OURS},), {name: SHUFFLED})
+        name: ((), kind, (work, {"ours": OURS}), {name: SHUFFLED})
         for name, kind in (("loss", OtherLoss), ("gradient", OtherGradient), ("same", Same))
     }
-    monkeypatch.setattr(training, "others", lambda: entrants)
+    monkeypatch.setattr(training, "others", lambda work: entrants)
     part = training.bench_training(work, ONE_ROUND)
     for table in part.tables:
         assert names_in(table) == ["ours", "same"]
@@ -117,8 +117,17 @@ def test_a_way_with_another_loss_or_gradient_is_not_shown(work, no_processes, mo
     assert all(bars["names"] == ["ours", "same"] for bars in part.bars)
 
 
+def test_a_cpu_with_native_bf16_is_shown_in_fp32_too(work, no_processes, monkeypatch):
+    monkeypatch.setattr(training, "missing", lambda *packages: [packages[0]])
+    part = training.bench_training(replace(work, precision="bf16"), ONE_ROUND)
+    assert all(names_in(table) == ["ours", "ours, in fp32"] for table in part.tables)
+    assert set(training.others(replace(work, precision="bf16"))) > set(training.others(work))
+    on_a_gpu = replace(work, precision="bf16", device="cuda")
+    assert set(training.others(on_a_gpu)) == set(training.others(work))
+
+
 def test_nothing_is_shown_where_ours_is_what_differs(work, no_processes, monkeypatch):
-    monkeypatch.setattr(training, "others", lambda: {})
+    monkeypatch.setattr(training, "others", lambda work: {})
     monkeypatch.setattr(training, "OurLoop", OtherLoss)
     part = training.bench_training(work, ONE_ROUND)
     assert [table["rows"] for table in part.tables] == [[], []]
@@ -126,8 +135,8 @@ def test_nothing_is_shown_where_ours_is_what_differs(work, no_processes, monkeyp
 
 
 def test_a_peer_that_is_not_installed_is_named_and_left_out(work, no_processes, monkeypatch):
-    entrants = {"a peer": (("no_such_package",), Same, ({"ours": OURS},), {"a way": SHUFFLED})}
-    monkeypatch.setattr(training, "others", lambda: entrants)
+    entrants = {"a peer": (("no_such_package",), Same, (work, {"ours": OURS}), {"a way": SHUFFLED})}
+    monkeypatch.setattr(training, "others", lambda work: entrants)
     part = training.bench_training(work, ONE_ROUND)
     assert all(names_in(table) == ["ours"] for table in part.tables)
     assert "a peer: left out, as no_such_package is not installed" in part.tables[0]["notes"]
@@ -251,6 +260,15 @@ def test_a_worker_survives_an_error_and_its_death_is_told():
 # ---- the command -----------------------------------------------------------------------------
 
 
+def test_answers_are_timed_in_fp32_and_in_what_a_run_is_given(work, no_processes, monkeypatch):
+    monkeypatch.setattr(generation, "missing", lambda *packages: [packages[0]])
+    part = generation.bench_generation(replace(work, precision="bf16"), ONE_ROUND)
+    in_fp32, in_bf16 = part.tables
+    assert (in_fp32["title"], in_bf16["title"]) == ("Generation, fp32", "Generation, bf16")
+    assert names_in(in_fp32) == ["ours", *(f"ours, without {name}" for name in generation.LEVERS)]
+    assert names_in(in_bf16) == ["ours"]
+
+
 def run_command(world, out, monkeypatch, *arguments):
     given = ["--size", "tiny", "--rounds", "1", "--threads", "1", "--batch", "4", "--device", "cpu"]
     given += ["--data", world / "letters.json", "--vocabulary", world / "vocabulary", "--out", out]
@@ -318,17 +336,33 @@ def test_the_books_loop_does_the_same_work(work):
 def test_the_books_tokens_and_those_of_transformers_are_ours(work):
     pytest.importorskip("transformers", reason="transformers is a peer")
     prompts, n = work.prompts, 8
-    _, right = generation.OurWriter(work).answer(prompts, n, None, True)
+    _, right = generation.OurWriter(work).answer(prompts, n, None, "fp32")
     for how in ((1, False), (3, True), (len(prompts), False)):
-        _, new = generation.TheirWriter(work).answer(prompts, n, how, True)
+        _, new = generation.TheirWriter(work).answer(prompts, n, how, "fp32")
         model = load_model(work.folder)
         for prompt, one, other in zip(prompts, right, new, strict=True):
             assert len(one) == len(other) == n
             assert generation.same_but_for_ties(model, prompt, one, other)
     pytest.importorskip("llms_from_scratch", reason="the package of the book is a peer")
-    _, new = generation.BookWriter(work).answer(prompts[:2], n, None, True)
+    _, new = generation.BookWriter(work).answer(prompts[:2], n, None, "fp32")
     for prompt, one, other in zip(prompts, right, new, strict=False):
         assert generation.same_but_for_ties(model, prompt, one, other)
+
+
+def test_what_was_rounded_for_one_race_is_whole_again_in_the_next(work):
+    writer, right = generation.OurWriter(work), load_model(work.folder).wte.weight
+    for precision, is_whole in (("fp32", True), ("bf16", False), ("fp32", True)):
+        writer.answer(work.prompts, 2, None, precision)
+        assert torch.equal(writer.model.wte.weight.float(), right) is is_whole
+
+
+@pytest.mark.parametrize("name", generation.LEVERS)
+def test_without_a_lever_of_generation_the_tokens_are_the_same(work, name):
+    prompts, n = work.prompts * 4, 8  # so many rows that their products are turned
+    writer, model = generation.OurWriter(work), load_model(work.folder)
+    _, right = writer.answer(prompts, n, None, "fp32")
+    _, new = writer.answer(prompts, n, {"without": name}, "fp32")
+    assert all(map(lambda *a: generation.same_but_for_ties(model, *a), prompts, right, new))
 
 
 @pytest.mark.slow  # half of it is what TRL imports
