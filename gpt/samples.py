@@ -16,6 +16,9 @@ from gpt.model import GPT
 from gpt.tokenizer import Tokenizer
 
 _MOST_TOKENS = 64
+_MOST_BEFORE = (
+    16  # of a model that was not tuned yet: mostly it goes on and on, and all wait for it
+)
 _HEADING = re.compile(r"## Step ([\d,]+), epoch .+")
 _TITLE = "# A few validation prompts, as they were answered in the course of training\n"
 
@@ -33,7 +36,8 @@ def show_samples(
     run.
     """
     try:
-        answers = answer_samples(model, tokenizer, samples)
+        most = _MOST_TOKENS if step else _MOST_BEFORE
+        answers = answer_samples(model, tokenizer, samples, most)
         keep_samples(path, step, round(epoch, 2), samples, answers)
     except Exception as error:
         if not isinstance(error, OSError) and not is_out_of_memory(error):
@@ -44,10 +48,10 @@ def show_samples(
         say(line)
 
 
-def answer_samples(model: GPT, tokenizer: Tokenizer, samples: Sequence[Sample]) -> list[str]:
-    answers = generate(
-        model, [sample.ids for sample in samples], _MOST_TOKENS, end_id=tokenizer.end_id
-    )
+def answer_samples(
+    model: GPT, tokenizer: Tokenizer, samples: Sequence[Sample], most: int
+) -> list[str]:
+    answers = generate(model, [sample.ids for sample in samples], most, end_id=tokenizer.end_id)
     unfinished = {"length": " …", "context": " …"}
     return [tokenizer.decode(a.ids) + unfinished.get(a.finish_reason, "") for a in answers]
 

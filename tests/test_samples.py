@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpt import samples as chapter
 from gpt.dataset import Sample
-from gpt.samples import answer_samples, as_lines, cut_samples, keep_samples
+from gpt.samples import answer_samples, as_lines, cut_samples, keep_samples, show_samples
 from gpt.tokenizer import Tokenizer, tiny_vocabulary
 
 HOSTILE = [
@@ -161,6 +161,14 @@ def test_the_model_is_asked_greedily_for_all_prompts_and_unfinished_answers_say_
 
     monkeypatch.setattr(chapter, "generate", generate)
     samples = [Sample("?", tokenizer.encode(text), "") for text in ("a", "bc", "def")]
-    assert answer_samples(None, tokenizer, samples) == ["yes", "yes …", "yes …"]
+    assert answer_samples(None, tokenizer, samples, 7) == ["yes", "yes …", "yes …"]
     assert asked["prompts"] == [sample.ids for sample in samples]
-    assert asked["temperature"] == 0.0 and asked["end_id"] == tokenizer.end_id and asked["n"] > 0
+    assert asked["temperature"] == 0.0 and asked["end_id"] == tokenizer.end_id and asked["n"] == 7
+
+
+def test_before_the_first_step_a_few_tokens_are_enough(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(chapter, "answer_samples", lambda *a: asked.append(a[-1]) or ["yes"])
+    for step in (0, 1, 117):
+        show_samples(None, None, [Sample("?", [1], "")], tmp_path / "s.md", step, 0.0, str)
+    assert asked == [chapter._MOST_BEFORE, chapter._MOST_TOKENS, chapter._MOST_TOKENS]
