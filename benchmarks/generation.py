@@ -19,7 +19,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
 
 from benchmarks.book_loop import PACKAGES as OF_THE_BOOK
 from benchmarks.book_loop import book_model
@@ -32,7 +31,7 @@ from gpt.errors import UserError
 from gpt.generate import generate
 from gpt.hardware import choose_precision, features_of
 from gpt.model import GPT
-from gpt.slots import Slots
+from gpt.slots import read_filled_up
 from gpt.weights import load_model
 
 FP32 = "fp32"
@@ -76,7 +75,8 @@ class OurWriter(_Writer):
 
     def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
         how = dict(how or {})
-        with LEVERS.get(how.pop("without", ""), nullcontext)():
+        name = how.pop("without", None)
+        with LEVERS[name]() if name else nullcontext():
             found = generate(self.model, prompts, n_new, end_id=-1, **how)
         return [answer.ids for answer in found]
 
@@ -85,19 +85,9 @@ LEVERS: dict[str, Callable[[], AbstractContextManager]] = {
     # So many rows that nobody has them.
     "turned products": lambda: patch.object(product, "_FEWEST", 10**9),
     "what prompts share": lambda: patch.multiple(
-        passes, n_alike=lambda prompts: 0, read_into=_each_by_itself
+        passes, n_alike=lambda prompts: 0, read_into=read_filled_up
     ),
 }
-
-
-def _each_by_itself(
-    cache: Slots, first: int, model: GPT, texts: list[list[int]], past: int, places: Tensor
-) -> Tensor:
-    """`slots.read_into` as a GPU has it: rows filled up to one length."""
-    T = max(map(len, texts))
-    cache.read(first, past)
-    ids = torch.tensor([text + [0] * (T - len(text)) for text in texts])
-    return model.hidden(ids, cache=cache, places=places)[0]
 
 
 class TheirWriter(_Writer):
@@ -229,7 +219,9 @@ def bench_generation(work: Work, plan: Plan) -> Part:
 
 def _take_turns(work: Work, ways: list[Writing], n_new: int, precision: str, plan: Plan) -> int:
     """How many rounds there were."""
-    n_rounds, counted, spent = plan.rounds or 0, 0, 0.0
+    for way in ways:  # to warm up; in a precision that was not there before, weights are loaded
+        way.worker.call("answer", [work.prompts[0]] * 8, 4, way.how, precision)
+    n_rounds, counted = plan.rounds or 0, 0
     while not counted or counted < n_rounds:
         start = time.perf_counter()
         for way in ways:
@@ -237,7 +229,7 @@ def _take_turns(work: Work, ways: list[Writing], n_new: int, precision: str, pla
             way.seconds.append(way.worker.call("answer", some, n_new, way.how, precision)[0])
         counted += 1
         cost = time.perf_counter() - start
-        n_rounds = n_rounds or plan.rounds_of(cost, spent + cost)
+        n_rounds = n_rounds or 1 + plan.rounds_of(cost, cost)
     return counted
 
 

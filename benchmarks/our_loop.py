@@ -19,7 +19,7 @@ from gpt import loss as loss_chapter
 from gpt.batching import Batch
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision, choose_precision, features_of, keep_freed_memory
-from gpt.learner import Learner
+from gpt.learner import Learner, recompute_on_the_way_back
 from gpt.loss import plain_loss
 from gpt.model import picked
 from gpt.ordering import micro_batches
@@ -64,6 +64,7 @@ LEVERS = {
     "waiting for each step": Lever(waits=True, only_on="cuda"),
     "with one thread": Lever({"threads": 1}),
     "with packing": Lever({"packed": True}),
+    "with the GELU recomputed": Lever({"recompute_gelu": "always"}),
     "with activation checkpointing": Lever({"activation_checkpointing": True}),
     "with torch.compile": Lever({"compile": "always"}),
     "plain: without all of these": Lever(
@@ -178,7 +179,7 @@ class OurLoop:
             self.learners[name] = learner
         learner = self.learners[name]
         torch.set_num_threads(settings.threads or self.threads)
-        self.model.recompute = settings.activation_checkpointing
+        recompute_on_the_way_back(self.model, settings, self.device)
         for group in learner.optimizer.param_groups:
             group["fused"] = lever.fused
         # Where AdamW looks for its count of steps: of a GPU it would ask each, and wait for it.

@@ -110,7 +110,7 @@ def picture(found: dict[str, Any]) -> bytes:
         panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
         for panel, bars in zip(panels, groups, strict=True):
             names, values = bars["names"], bars["values"]
-            colors = [BLUE if name == "ours" else ORANGE for name in names]
+            colors = [BLUE if name.startswith("ours") else ORANGE for name in names]
             drawn = panel.barh(names, values, color=colors, height=0.7)
             panel.bar_label(drawn, fmt="%.3g", padding=3, color=GREY)
             panel.set_title(bars["title"], loc="left", fontsize=10, x=-0.5)  # above the names

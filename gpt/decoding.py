@@ -21,7 +21,7 @@ ends with `hidden`, and sampling.py chooses. What is recorded lasts as long as o
 
 The first replays of each recording are compared with the same pass, launched kernel by kernel.
 Where they differ, or where nothing can be recorded, a line says so, all rows are read anew, and
-generate.py goes on as without. (With TALIMAT_CUDA_GRAPHS=0 in the environment, from the start.) On
+passes.py goes on as without. (With TALIMAT_CUDA_GRAPHS=0 in the environment, from the start.) On
 a CPU nothing is recorded and all else is the same, for tests.
 
     python -m gpt.decoding      # which sizes are recorded, when, and what becomes of rows that end

@@ -18,6 +18,7 @@ from numbers import Integral
 
 from gpt.cli import run
 from gpt.decoding import knows_by_heart
+from gpt.lookup import checked_lookup
 from gpt.model import GPT, evaluating
 from gpt.passes import Passes
 from gpt.rows import Generated, Row, checked_ending, checked_rows
@@ -67,7 +68,7 @@ def generate(
         launch each. None: on CUDA; False: nowhere; True: on other devices, too, to prove them.
     lookup: guess so many tokens at most from what a row holds already, and check them in one pass:
         the same answer, sooner where it repeats its prompt (lookup.py). It takes the likeliest
-        token (no temperature, penalty or logprobs), a few rows at work, and no graphs.
+        token (no temperature, penalty or logprobs), and few rows at work; those without graphs.
     references: for each prompt ids that might follow it, or None: `Generated.reference_nats` says
         how surprising they would be. They are read with the prompt, and nothing depends on them.
     on_text: is called with a prompt's place and each new piece of its text: whole characters, and
@@ -80,6 +81,9 @@ def generate(
     if on_text is not None and tokenizer is None:
         raise GenerateError("on_text needs a tokenizer: only that knows what ids spell")
     ending = checked_ending(model.config, max_new_tokens, end_id, tokenizer, stop, logprobs)
+    lookup = checked_lookup(
+        lookup, sampling.is_plain and not logprobs and use_cache and graphs is not True
+    )
     rows = checked_rows(prompts, seed, row_numbers, references, model.config)
     results: list[Generated | None] = [None] * len(rows)
 

@@ -76,7 +76,7 @@ class Learner:
         self.worked = 0.0  # seconds of learning before the ranks meet: what one may be slow in
         self._clock = time.process_time if device.type == "cpu" else time.perf_counter
         set_dropout(model, settings.dropout)
-        model.recompute = settings.activation_checkpointing
+        recompute_on_the_way_back(model, settings, device)
         self.compiled = None
         if settings.compile == "always":
             one_shape = settings.objective == "pretrain"
@@ -284,6 +284,19 @@ def how_to_share(
 def validation_batches(data: Batches, at_once: int) -> list[np.ndarray]:
     everything = np.arange(len(data.lengths))
     return micro_batches(everything, data.lengths, by_length=True, max_examples=at_once)
+
+
+def recompute_on_the_way_back(model: GPT, settings: TrainSettings, device: torch.device) -> None:
+    """Whole blocks, or of each only what the GELU makes, 4C wide. With an adapter nothing of that
+    is kept anyhow, and a compiler decides by itself what to keep.
+    """
+    model.recompute = settings.activation_checkpointing
+    may_pay = not (model.recompute or settings.lora_rank or settings.compile == "always")
+    is_wanted = settings.recompute_gelu == "always"
+    if settings.recompute_gelu == "auto":
+        is_wanted = device.type == "cuda" and may_pay
+    for block in model.h:
+        block.mlp.recompute = is_wanted
 
 
 def set_dropout(model: GPT, probability: float) -> None:

@@ -30,7 +30,7 @@ from gpt.preamble import n_alike
 from gpt.tokenizer import Tokenizer
 
 LARGEST_LOSS = 700.0  # its exponential is still a number
-_AT_ONCE = {"cpu": 512}  # tokens in one pass: more no longer fit its caches (as in generate.py)
+_AT_ONCE = {"cpu": 512}  # tokens in one pass: more no longer fit its caches (as in passes.py)
 
 
 @dataclass(frozen=True)

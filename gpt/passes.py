@@ -25,7 +25,7 @@ from torch import Tensor
 
 from gpt.decoding import Decoder, are_wanted, can_be_recorded
 from gpt.hardware import to_device
-from gpt.lookup import MOST_ROWS, believed, checked_lookup, guesses
+from gpt.lookup import MOST_ROWS, believed, guesses
 from gpt.loss import logits_of, most_likely, surprise
 from gpt.model import GPT
 from gpt.preamble import n_alike
@@ -66,10 +66,11 @@ class Passes:
         self.seen: Tensor | None = None  # (n_slots, V), tokens that the penalty is for
         # Of which the next may be one: there may be more rows of the head than tokens.
         self.n_tokens = ending.tokenizer.n_vocab if ending.tokenizer else len(model.wte.weight)
-        self.is_plain = sampling.is_greedy and sampling.repetition_penalty == 1
-        self.is_plain &= not ending.logprobs  # the most likely token is all that is wanted
-        self.lookup = checked_lookup(lookup, self.is_plain and use_cache and not graphs)
-        graphs = are_wanted(self.device) and not lookup if graphs is None else graphs
+        # The most likely token is all that is wanted.
+        self.is_plain = sampling.is_plain and not ending.logprobs
+        self.lookup = lookup
+        if graphs is None:
+            graphs = are_wanted(self.device) and (not lookup or self.n_slots > MOST_ROWS)
         self.uses_decoder = graphs and can_be_recorded(model)
         self.decoder: Decoder | None = None  # there from the first pass on that it does
 
@@ -79,7 +80,7 @@ class Passes:
 
     @torch.inference_mode()
     def next(self) -> list[tuple[Row, str | None]]:
-        """One pass. Each row of it has a token more, or has ended for the reason beside it."""
+        """One pass. Each row of it has tokens more, or has ended for the reason beside it."""
         if self.n_shared is None:
             self._read_what_all_begin_with()
         first = self._take_in()
@@ -190,19 +191,18 @@ class Passes:
     # ---- the next tokens --------------------------------------------------------------------
 
     def _add(self, chosen: list[tuple[Row, int]]) -> list[tuple[Row, str | None]]:
-        told, ended = [], set()
+        told: dict[Row, str | None] = {}  # of each row: why it has ended, if it has
         for row, id in chosen:
+            if told.get(row):  # guesses may have gone on behind the end
+                continue
             if id == -1:
                 raise GenerateError(
                     f"prompt {row.number}: the model's scores are no numbers: its weights are "
                     "broken, or too large for this precision"
                 )
-            if row not in ended:  # a guess may have gone on behind the end
-                reason = row.add(id, self.ending)
-                told.append((row, reason))
-                ended |= {row} if reason else set()
-        self._leave([slot for slot, row in enumerate(self.rows) if row in ended])
-        return told
+            told[row] = row.add(id, self.ending)
+        self._leave([slot for slot, row in enumerate(self.rows) if told.get(row)])
+        return list(told.items())
 
     def _chosen(self, first: int, hidden: Tensor) -> list[tuple[Row, int]]:
         rows = self.rows[first:]

@@ -86,6 +86,11 @@ class Sampling:
     def is_greedy(self) -> bool:
         return self.temperature == 0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the likeliest token is taken as the model has it."""
+        return self.is_greedy and self.repetition_penalty == 1
+
 
 def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """(B, V) with every seen token (True) less likely: pushed down, on either side of zero."""

@@ -139,6 +139,8 @@ def idle(settings: TrainSettings) -> dict[str, str]:
             found[name] = "it is for --lora-rank"
     if not settings.shard:
         found["cpu_offload"] = "it is for --shard"
+    if settings.activation_checkpointing:
+        found["recompute_gelu"] = "--activation-checkpointing keeps nothing of a block"
     if settings.schedule == "constant":
         found["min_lr"] = "--schedule constant stays at the highest rate"
     if settings.weight_decay == 0:

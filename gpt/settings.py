@@ -45,9 +45,9 @@ _LORA = "an adapter, in place of all weights"
 # other micro-batches also draw other masks). All others would make it another run.
 MAY_CHANGE = {
     "out", "resume", "overwrite", "preflight", "save_every", "patience", "respond", "track",
-    "device", "compile", "activation_checkpointing", "micro_batch_size", "threads", "precision",
-    "shared_preamble", "tune_malloc", "shard", "cpu_offload", "background_saving",
-    "data", "model",
+    "device", "compile", "activation_checkpointing", "recompute_gelu", "micro_batch_size",
+    "threads", "precision", "shared_preamble", "tune_malloc", "shard", "cpu_offload",
+    "background_saving", "data", "model",
 }  # fmt: skip
 
 
@@ -184,6 +184,10 @@ class TrainSettings:
     activation_checkpointing: bool = _s(
         False, _MACHINE, "compute each block twice: a third slower, much less memory"
     )
+    recompute_gelu: str = _s(
+        "auto", _MACHINE, "GELUs again on the way back: an eighth less memory; auto: on CUDA",
+        choices=("auto", "always", "never"),
+    )  # fmt: skip
     compile: str = _s(
         "auto", _MACHINE, "torch.compile: a minute at the start, faster steps; auto: a GPU's long "
         "runs", choices=("auto", "always", "never"), alone=("always", "never"),

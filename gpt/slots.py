@@ -5,10 +5,11 @@
                slot 2   P P P c c c c c .          masked, until it is written over
 
 `KVCache` in model.py holds rows that grow together. Here, before each pass, the cache is told which
-of two kinds it is: prompts that are read whole, into slots beside each other, or one more token for
-each row, wherever that stands. On a CPU, what some prompts begin with alike is computed once for
-them (preamble.py), and the cache puts it into the slot of each. The rows at work always have the
-first slots, so that a pass looks at a slice of the buffers and copies nothing.
+of two kinds it is: prompts that are read whole, into slots beside each other, or a token more for
+each row, wherever that stands, and behind it some that are only guessed (lookup.py). On a CPU, what
+some prompts begin with alike is computed once for them (preamble.py), and the cache puts it into
+the slot of each. The rows at work always have the first slots, so that a pass looks at a slice of
+the buffers and copies nothing.
 """
 
 import math
@@ -97,16 +98,21 @@ class Slots:
         those that write are nobody's, and get zeros.
 
         One softmax over scores from two places: of the shared tokens, for all rows in one product,
-        and of each row's own. Scores are fp32, whatever the keys are.
+        and of each row's own. Scores are fp32 at least, whatever the keys are.
         """
+        with torch.autocast("cpu", enabled=False):
+            return self._attended(q, k, v, torch.promote_types(q.dtype, torch.float32))
+
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor, exact: torch.dtype) -> Tensor:
         n = self._n_shared
         n_vain = len(q) - len(k)
-        q = q[: len(k)].float() / math.sqrt(q.size(-1))
+        q = q[: len(k)].to(exact) / math.sqrt(q.size(-1))
         by_head = q[:, :, 0].transpose(0, 1)  # (nh, B, hs)
-        of_shared = (by_head @ k[0, :, :n].float().transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
+        of_shared = by_head @ k[0, :, :n].to(exact).transpose(1, 2)
+        of_shared = of_shared.transpose(0, 1)  # (B, nh, n)
         y, to_shared = [], []
         for rows, stop, hidden in self._groups:
-            own = k[rows, :, n:stop].float()
+            own = k[rows, :, n:stop].to(exact)
             of_own = (q[rows] @ own.transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
             shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2).to(v.dtype)
             to_shared.append(shares[:, :, :n])
@@ -153,16 +159,23 @@ def read_into(
     """Each text into a slot, from `first` on, behind the `past` tokens there: (N, C) at the places,
     of B x T where T is the length of the longest.
     """
-    T, device = max(map(len, texts)), places.device
-    if len(texts) == 1 or device.type != "cpu":
+    if len(texts) == 1 or places.device.type != "cpu":
         # A GPU computes a token sooner than Python tells whether it has been computed.
-        slots.read(first, past)
-        ids = torch.tensor([text + [0] * (T - len(text)) for text in texts])
-        return model.hidden(to_device(ids, device), cache=slots, places=places)[0]
-    once = each_once(texts, n=0, T=T)
+        return read_filled_up(slots, first, model, texts, past, places)
+    once = each_once(texts, n=0, T=max(map(len, texts)))
     attend = slots.read_as_one(first, past, once)
     places = once.at.flatten()[places]
     return model.hidden(once.ids[None], once.positions + past, attend, slots, places)[0]
+
+
+def read_filled_up(
+    slots: Slots, first: int, model: GPT, texts: list[list[int]], past: int, places: Tensor
+) -> Tensor:
+    """The same, each text in a row of its own."""
+    T = max(map(len, texts))
+    slots.read(first, past)
+    ids = torch.tensor([text + [0] * (T - len(text)) for text in texts])
+    return model.hidden(to_device(ids, places.device), cache=slots, places=places)[0]
 
 
 def _put_in_rows(x: Tensor, numbers: Tensor) -> Tensor:

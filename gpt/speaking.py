@@ -48,7 +48,9 @@ class Controls:
     repetition_penalty: float = _c(1.0, float, "above 1: what was said is less likely again")
     stop: tuple[str, ...] = _c((), str, "end before this text; may be given several times")
     seed: int = _c(0, int, "of the draws, where the temperature is above 0")
-    lookup: int = _c(0, int, "guess so many tokens from the prompt: the same answer, often sooner")
+    lookup: int = _c(
+        0, int, "guess so many tokens, where few write: the same answer, perhaps sooner"
+    )
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Controls":
@@ -62,10 +64,12 @@ class Controls:
         from gpt.lookup import checked_lookup
         from gpt.sampling import Sampling, check
 
-        Sampling(self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty)
+        sampling = Sampling(
+            self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+        )
         for name, value in (("max_new_tokens", self.max_new_tokens), ("seed", self.seed)):
             check(name, value, int, lambda n: n >= 0, "a whole number from 0 up")
-        checked_lookup(self.lookup, self.temperature == 0 and self.repetition_penalty == 1)
+        checked_lookup(self.lookup, sampling.is_plain)
         for text in self.stop:
             check("stop", text, str, lambda text: text != "", "a text that is not empty")
 

@@ -95,6 +95,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--choices is empty: a text without a character has no probability")
     if args.raw is not None and args.template:
         parser.error("--raw puts no template around the text: leave out --template")
+    if args.lookup and (args.logprobs or args.choices):
+        parser.error("--lookup is for likeliest answers: it goes with no --logprobs, no --choices")
     if args.batch_size is not None and args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, not {args.batch_size}")
     return args

@@ -3,9 +3,10 @@
 python scripts/memory.py                                    # four sizes, three ways to tune them
 python scripts/memory.py --size gpt2-xl --method qlora --rank 64
 python scripts/memory.py --size gpt2 --method full --check  # and the same step for real
+python scripts/memory.py --size gpt2-xl --precision bf16 --recompute-gelu  # as a GPU trains it
 
-The step is the real one: the model, the loss, the way back, AdamW, in fp32, and twice, since AdamW
-has its moments only after the first. But its tensors are torch's "fake" ones, which have a shape
+The step is the real one: the model, the loss, the way back, AdamW, and twice, since AdamW has its
+moments only after the first. But its tensors are torch's "fake" ones, which have a shape
 and no numbers, so that gpt2-xl takes a minute and no memory. Each is counted from the operation
 that makes it until the last reference to it is gone; the highest sum is the peak.
 
@@ -20,7 +21,7 @@ import gc
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from gpt.batching import Batch
 from gpt.cli import ArgumentParser, run
 from gpt.config import PUBLISHED, GPTConfig
 from gpt.errors import UserError
+from gpt.hardware import Precision
 from gpt.learner import set_dropout
 from gpt.lora import LoraConfig, add_lora
 from gpt.loss import Supervised, summed_loss
@@ -102,8 +104,11 @@ def model_for(config: GPTConfig, method: str, rank: int) -> GPT:
     return model
 
 
-def steps(model: GPT, batch_size: int, length: int) -> Iterable[torch.optim.Optimizer]:
+def steps(
+    model: GPT, batch_size: int, length: int, precision: str = "fp32"
+) -> Iterator[torch.optim.Optimizer]:
     """One optimizer step after the other, as gpt/learner.py takes it; yields between."""
+    in_precision = Precision(precision, "as asked").autocast
     optimizer = make_optimizer(model, TrainSettings(), lr=1e-4)
     shape = (batch_size, length)
     positions = torch.arange(length).expand(shape)
@@ -112,31 +117,46 @@ def steps(model: GPT, batch_size: int, length: int) -> Iterable[torch.optim.Opti
     everything = Supervised(torch.arange(ids.numel()), ids.flatten(), ones.flatten())
     while True:
         optimizer.zero_grad(set_to_none=True)
-        loss = summed_loss(model, batch, None, everything) / ids.numel()
+        with in_precision(torch.device("cpu")):
+            loss = summed_loss(model, batch, None, everything) / ids.numel()
         loss.backward()
         del loss
         optimizer.step()  # clipping comes before: in place, and by a norm that fakes do not have
         yield optimizer
 
 
-def count(model: GPT, batch_size: int, length: int, recompute: bool, real: bool = False) -> Count:
+def count(
+    model: GPT,
+    batch_size: int,
+    length: int,
+    recompute: bool,
+    real: bool = False,
+    precision: str = "fp32",
+    recompute_gelu: bool = False,
+) -> Count:
     """What the second step takes at most. model: from `model_for`; it gets memory here, if fake.
 
     real: with numbers, on the CPU, so that the count can be held to what a process takes.
     """
     model.recompute = recompute
+    for block in model.h:
+        block.mlp.recompute = recompute_gelu
     set_dropout(model.train(), 0.0)
     if real:
-        return _count(model, lambda: _fill(model), batch_size, length)
+        return _count(model, lambda: _fill(model), steps(model, batch_size, length, precision))
     with FakeTensorMode(allow_non_fake_inputs=True):  # the tables of NF4 are made on import
-        return _count(model, lambda: model.to_empty(device="cpu"), batch_size, length)
+        taking = steps(model, batch_size, length, precision)
+        return _count(model, lambda: model.to_empty(device="cpu"), taking)
 
 
-def _count(model: GPT, give_memory: Callable[[], object], batch_size: int, length: int) -> Count:
+def _count(
+    model: GPT,
+    give_memory: Callable[[], object],
+    taking: Iterator[torch.optim.Optimizer],
+) -> Count:
     with LiveBytes() as live:
         give_memory()
         weights = live.now
-        taking = steps(model, batch_size, length)
         optimizer = next(taking)
         gc.collect()  # what only a cycle of references holds would count for more than it is
         live.peak = live.now
@@ -216,9 +236,13 @@ def table(args: argparse.Namespace) -> str:
         for method in args.method or METHODS:
             both = False, True  # without and with activation checkpointing
             counts = [
-                count(model_for(PUBLISHED[size], method, args.rank), *args.batch, recompute)
+                count(
+                    model_for(PUBLISHED[size], method, args.rank), *args.batch, recompute,
+                    precision=args.precision,
+                    recompute_gelu=args.recompute_gelu and not recompute,
+                )
                 for recompute in both
-            ]
+            ]  # fmt: skip
             peaks = [one.peak for one in counts]
             if args.check:
                 peaks += [grown(size, method, args.rank, *args.batch, again) for again in both]
@@ -237,6 +261,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=16, help="of LoRA (default: 16)")
     parser.add_argument("--batch-size", type=int, default=8, help="examples (default: 8)")
     parser.add_argument("--length", type=int, default=256, help="tokens of each (default: 256)")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
+                        help="of the arithmetic; weights stay fp32 (default: fp32)")  # fmt: skip
+    parser.add_argument("--recompute-gelu", action="store_true", help="as training does on CUDA")
     parser.add_argument("--check", action="store_true", help="take the steps for real as well")
     args = parser.parse_args()
     for name in ("rank", "batch_size", "length"):
@@ -244,13 +271,16 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     if args.length > 1024:
         parser.error("--length: these models see 1024 tokens")
+    if args.check and (args.precision != "fp32" or args.recompute_gelu):
+        parser.error("--check takes the plain step in fp32")
     args.batch = args.batch_size, args.length
     return args
 
 
 def main() -> None:
     args = parse_arguments()
-    print(f"A step of {args.batch_size} x {args.length} tokens in fp32, LoRA of rank {args.rank}:")
+    size = f"{args.batch_size} x {args.length} tokens in {args.precision}"
+    print(f"A step of {size}, LoRA of rank {args.rank}:")
     print(f"\n{table(args)}")
 
 

@@ -218,6 +218,16 @@ def test_answers_of_another_make_are_refused_and_named(world, records, tmp_path)
     assert "base_response" not in rows[0] and lines_of(out) == rows
 
 
+def test_guessing_is_no_other_make(world, records, tmp_path):
+    """Nor does a file that was written before there was such a setting say otherwise."""
+    out = tmp_path / "responses.jsonl"
+    first = answer(world, records, out, limit=2)
+    rows = answer(world, records, out, controls=Controls(max_new_tokens=8, lookup=4))
+    assert rows[:2] == first[:2]
+    assert answer(world, records, tmp_path / "plain.jsonl") == rows
+    assert "lookup" not in "".join(p.read_text("utf-8") for p in tmp_path.iterdir())
+
+
 def test_a_model_that_was_trained_on_answers_anew_only_when_asked(world, records, tmp_path):
     out, folder = tmp_path / "r.jsonl", tmp_path / "model"
     save_model(load_model(world / "second"), folder)

@@ -20,6 +20,7 @@ from benchmarks.training import GRADIENT, LOSS
 from benchmarks.trl_loop import SHIPPED, TUNED, TrlLoop
 from benchmarks.work import LIKE_LENGTHS, SHUFFLED, flops_per_token, make_work, sample_steps
 from benchmarks.workers import WayFailed, Worker
+from gpt import passes, product, slots
 from gpt.config import PUBLISHED
 from gpt.setting_rules import check_each
 from gpt.settings import TrainSettings
@@ -102,10 +103,10 @@ def names_in(table) -> list[str]:
 
 def test_a_way_with_another_loss_or_gradient_is_not_shown(work, no_processes, monkeypatch):
     entrants = {
-        name: ((), kind, (work, {"ours": OURS}), {name: SHUFFLED})
+        name: ((), kind, ({"ours": OURS},), {name: SHUFFLED})
         for name, kind in (("loss", OtherLoss), ("gradient", OtherGradient), ("same", Same))
     }
-    monkeypatch.setattr(training, "others", lambda work: entrants)
+    monkeypatch.setattr(training, "others", lambda: entrants)
     part = training.bench_training(work, ONE_ROUND)
     for table in part.tables:
         assert names_in(table) == ["ours", "same"]
@@ -117,17 +118,21 @@ def test_a_way_with_another_loss_or_gradient_is_not_shown(work, no_processes, mo
     assert all(bars["names"] == ["ours", "same"] for bars in part.bars)
 
 
-def test_a_cpu_with_native_bf16_is_shown_in_fp32_too(work, no_processes, monkeypatch):
+def test_a_cpu_with_native_bf16_races_in_fp32_too(work, no_processes, monkeypatch):
     monkeypatch.setattr(training, "missing", lambda *packages: [packages[0]])
     part = training.bench_training(replace(work, precision="bf16"), ONE_ROUND)
-    assert all(names_in(table) == ["ours", "ours, in fp32"] for table in part.tables)
-    assert set(training.others(replace(work, precision="bf16"))) > set(training.others(work))
-    on_a_gpu = replace(work, precision="bf16", device="cuda")
-    assert set(training.others(on_a_gpu)) == set(training.others(work))
+    assert [table["title"] for table in part.tables] == [
+        f"Training in {precision}, {size} examples a step"
+        for precision in ("bf16", "fp32")
+        for size in (4, 8)
+    ]
+    assert all(names_in(table) == ["ours"] for table in part.tables)
+    rounds = training.bench_training(work, ONE_ROUND).rounds
+    assert not any("bf16" in title for title in rounds)
 
 
 def test_nothing_is_shown_where_ours_is_what_differs(work, no_processes, monkeypatch):
-    monkeypatch.setattr(training, "others", lambda work: {})
+    monkeypatch.setattr(training, "others", lambda: {})
     monkeypatch.setattr(training, "OurLoop", OtherLoss)
     part = training.bench_training(work, ONE_ROUND)
     assert [table["rows"] for table in part.tables] == [[], []]
@@ -135,8 +140,8 @@ def test_nothing_is_shown_where_ours_is_what_differs(work, no_processes, monkeyp
 
 
 def test_a_peer_that_is_not_installed_is_named_and_left_out(work, no_processes, monkeypatch):
-    entrants = {"a peer": (("no_such_package",), Same, (work, {"ours": OURS}), {"a way": SHUFFLED})}
-    monkeypatch.setattr(training, "others", lambda work: entrants)
+    entrants = {"a peer": (("no_such_package",), Same, ({"ours": OURS},), {"a way": SHUFFLED})}
+    monkeypatch.setattr(training, "others", lambda: entrants)
     part = training.bench_training(work, ONE_ROUND)
     assert all(names_in(table) == ["ours"] for table in part.tables)
     assert "a peer: left out, as no_such_package is not installed" in part.tables[0]["notes"]
@@ -356,12 +361,31 @@ def test_what_was_rounded_for_one_race_is_whole_again_in_the_next(work):
         assert torch.equal(writer.model.wte.weight.float(), right) is is_whole
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="multiplies without MKL")
 @pytest.mark.parametrize("name", generation.LEVERS)
-def test_without_a_lever_of_generation_the_tokens_are_the_same(work, name):
+def test_without_a_lever_of_generation_the_tokens_are_the_same(work, name, monkeypatch):
     prompts, n = work.prompts * 4, 8  # so many rows that their products are turned
     writer, model = generation.OurWriter(work), load_model(work.folder)
+    done: set[str] = set()
+    of_lever = {
+        "turned products": {"turned_product": product},
+        "what prompts share": {"n_alike": passes, "each_once": slots},
+    }
+    for functions in of_lever.values():
+        for function, module in functions.items():
+            inner = getattr(module, function)
+
+            def watched(*given, name=function, inner=inner, **more):
+                done.add(name)
+                return inner(*given, **more)
+
+            monkeypatch.setattr(module, function, watched)
     _, right = writer.answer(prompts, n, None, "fp32")
+    is_off = set(of_lever[name])
+    assert is_off <= done
+    done.clear()
     _, new = writer.answer(prompts, n, {"without": name}, "fp32")
+    assert not is_off & done and done
     assert all(map(lambda *a: generation.same_but_for_ties(model, *a), prompts, right, new))
 
 

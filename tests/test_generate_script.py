@@ -214,3 +214,20 @@ def test_mistakes_are_told_in_a_line_or_two(folders, monkeypatch, arguments, sai
     ended = run_script("generate", *arguments)
     assert ended.returncode in (1, 2) and said in ended.stderr, ended.stderr
     assert "Traceback" not in ended.stderr and len(ended.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("other", [["--logprobs"], ["--choices", "a"]])
+def test_guesses_that_would_be_ignored_are_refused_before_a_file_is_touched(
+    folders, tmp_path, other
+):
+    out = tmp_path / "answers.jsonl"
+    out.write_text("earlier", encoding="utf-8")
+    where = [] if "--choices" in other else ["--out", str(out), "--overwrite"]
+    refused = ask(folders / "tuned", "--prompt", "What?", "--lookup", "4", *other, *where)
+    assert refused.returncode == 2 and "--lookup" in refused.stderr
+    assert out.read_text(encoding="utf-8") == "earlier"
+
+
+def test_guesses_change_no_answer(folders):
+    plain = ask(folders / "tuned", "--prompt", "What is up?")
+    assert ask(folders / "tuned", "--prompt", "What is up?", "--lookup", "4").stdout == plain.stdout

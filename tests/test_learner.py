@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 import gpt.loss as loss_chapter
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision
-from gpt.learner import Diverged, Learner
+from gpt.learner import Diverged, Learner, recompute_on_the_way_back
 from gpt.loss import supervised_rows
 from gpt.segments import ANSWER, INSTRUCTION, Examples
 from gpt.settings import TrainSettings
@@ -93,6 +94,52 @@ def test_activation_checkpointing_changes_nothing(dropout):
     (ours, weights), (theirs, others) = steps
     assert ours == theirs
     assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_gelu_that_is_forgotten_changes_nothing_and_no_product_is_computed_again(
+    dropout, autocast
+):
+    class Products(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.n = Counter()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.n[func.overloadpacket.__name__] += 1
+            return func(*args, **(kwargs or {}))
+
+    steps, counts = [], []
+    for name in ("never", "always"):
+        torch.manual_seed(7)
+        precision = Precision("bf16", "") if autocast else FP32
+        learner = learner_of(dropout=dropout, recompute_gelu=name, precision=precision)
+        with Products() as products:
+            learned = learner.learn([instruction_set().batch(range(8))], lr=1e-2)
+        steps.append((learned, learner.model.state_dict()))
+        counts.append(products.n)
+    (ours, weights), (theirs, others) = steps
+    assert ours == theirs
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    kept, forgotten = counts
+    n_layer = learner.model.config.n_layer
+    assert forgotten["gelu"] == kept["gelu"] + n_layer == 2 * n_layer
+    for product in ("mm", "addmm", "bmm"):
+        assert forgotten[product] == kept[product], product
+
+
+def test_where_a_gelu_is_forgotten():
+    gpu, cases = torch.device("cuda"), []
+    for device, settings in (
+        (CPU, {}), (gpu, {}), (gpu, {"recompute_gelu": "never"}), (gpu, {"lora_rank": 8}),
+        (gpu, {"compile": "always"}), (gpu, {"activation_checkpointing": True}),
+        (CPU, {"recompute_gelu": "always"}),
+    ):  # fmt: skip
+        model = random_model()
+        recompute_on_the_way_back(model, TrainSettings(**settings), device)
+        cases.append(model.h[0].mlp.recompute)
+    assert cases == [False, True, False, False, False, False, True]
 
 
 def test_a_step_with_nothing_supervised_changes_no_weight():

@@ -100,9 +100,10 @@ def test_the_answers_are_the_same_in_fewer_passes(repeats, n_rows, lookup, monke
     passes.clear()
     assert generate(repeats, asked, 63, end_id=-1, lookup=lookup) == plain
     assert len(passes) < n_plain
-    written = passes[-(n_plain // 4) :]  # behind those in which prompts are read
-    assert 1 < max(T for _, T in written) <= lookup + 1
+    written = [(B, T) for B, T in passes if B > 1 or n_rows == 1][n_rows == 1 :]  # not read
+    assert 1 < max(T for B, T in written if B <= MOST_ROWS) <= lookup + 1
     assert all(T == 1 for B, T in written if B > MOST_ROWS)
+    assert any(B > MOST_ROWS for B, _ in written) == (n_rows > MOST_ROWS)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
@@ -130,17 +131,75 @@ def test_wrong_guesses_leave_nothing_behind():
     assert plain[0].finish_reason == "stop" and plain[0].text.endswith("cd.")
 
 
-def test_a_stop_string_within_the_guesses_ends_the_answer_there():
-    model, tokenizer, prompt = reciter("one two three. one two three. END", n_ctx=64)
-    for stop in ("three. o", " two three. E"):
-        heard = []
-        plain = generate(model, [prompt], 60, tokenizer=tokenizer, stop=stop)
-        guessed = generate(
-            model, [prompt], 60, tokenizer=tokenizer, stop=stop, lookup=8,
-            on_text=lambda _, piece, heard=heard: heard.append(piece),
-        )  # fmt: skip
-        assert guessed == plain and plain[0].finish_reason == "stop"
-        assert "".join(heard) == plain[0].text
+def believed_in(monkeypatch) -> list[int]:
+    """How many tokens each pass that had guesses wrote, before any row ended within them."""
+    sizes = []
+
+    def watched(guessed, likeliest):
+        found = believed(guessed, likeliest)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr("gpt.passes.believed", watched)
+    return sizes
+
+
+@pytest.mark.parametrize("stop", ["e two three. one", "two three. one t", "ee. one two three. E"])
+def test_a_stop_string_within_the_guesses_ends_the_answer_there(stop, monkeypatch):
+    text = "one two three. one two three. one two three. END"
+    model, tokenizer, prompt = reciter(text, n_ctx=64)
+    how = {"tokenizer": tokenizer, "stop": stop}
+    [plain] = generate(model, [prompt], 60, **how)
+    sizes, heard = believed_in(monkeypatch), []
+    [guessed] = generate(
+        model, [prompt], 60, lookup=8, on_text=lambda _, piece: heard.append(piece), **how
+    )
+    assert guessed == plain and plain.finish_reason == "stop"
+    assert "".join(heard) == plain.text == text[: text.index(stop)]
+    assert max(sizes) > 1
+
+
+def test_what_was_believed_behind_the_end_is_no_part_of_the_answer(monkeypatch):
+    """The end token stood in the prompt, and what came after it there is guessed, too."""
+    text = "now then. now then. now then."
+    model, tokenizer, prompt = reciter(text, n_ctx=64)
+    [dot] = tokenizer.encode("t")
+    [plain] = generate(model, [prompt], 40, end_id=dot)
+    assert plain.ids == tokenizer.encode("now ")
+    sizes = believed_in(monkeypatch)
+    asked = [*prompt, *tokenizer.encode("now then. now")]
+    [plain] = generate(model, [asked], 40, end_id=dot)
+    [guessed] = generate(model, [asked], 40, end_id=dot, lookup=9)
+    assert guessed == plain and plain.ids == tokenizer.encode(" ")
+    assert sizes[0] > len(plain.ids) + 1
+
+
+def test_a_pass_is_not_asked_for_more_than_the_answer_may_have(monkeypatch):
+    model, tokenizer, _ = reciter("abcdabcdabcdabcd", n_ctx=64)
+    passes = count_passes(model, monkeypatch)
+    [answer] = generate(model, [[0, *tokenizer.encode("abcdabc")]], 4, end_id=-1, lookup=20)
+    assert answer.ids == tokenizer.encode("dabc")
+    assert [T for _, T in passes] == [8, 3]  # read; the second token, and guesses of two more
+
+
+def test_scores_that_are_no_numbers_behind_the_end_of_a_row_are_nobodys(monkeypatch):
+    text = "one two three. one two three. one two three. END"
+    model, tokenizer, prompt = reciter(text, n_ctx=64)
+    how = {"tokenizer": tokenizer, "stop": "ree. one two three."}
+    [plain] = generate(model, [prompt], 60, **how)
+    end = len(prompt) + len(text[: text.index(how["stop"])] + how["stop"])
+    hidden, n_broken = model.hidden, []
+
+    def broken(ids, positions=None, *rest, **more):
+        found = hidden(ids, positions, *rest, **more)
+        if positions is not None:
+            found[positions >= end - 1] = float("nan")  # from the place of its last token on
+            n_broken.append((positions >= end - 1).sum().item())
+        return found
+
+    monkeypatch.setattr(model, "hidden", broken)
+    assert generate(model, [prompt], 60, **how) == [plain] and not any(n_broken)
+    assert generate(model, [prompt], 60, lookup=8, **how) == [plain] and any(n_broken)
 
 
 def test_long_repetitions_take_a_fraction_of_the_passes(monkeypatch):
@@ -173,6 +232,16 @@ def test_it_is_refused_where_it_would_be_ignored(repeats, other):
     with pytest.raises(GenerateError, match="lookup checks guesses"):
         generate(repeats, [[1, 2]], 3, lookup=2, **other)
     generate(repeats, [[1, 2]], 3, lookup=0, **other)
+
+
+def test_it_is_refused_before_anybody_is_told_anything(repeats):
+    told = []
+    with pytest.raises(GenerateError, match="lookup checks guesses"):
+        generate(
+            repeats, [[1] * 99, [1, 2]], 3, lookup=2, logprobs=True,
+            on_finished=lambda *a: told.append(a),
+        )  # fmt: skip
+    assert told == []
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "4", None])

@@ -116,9 +116,41 @@ def test_gpt2_xl_is_tuned_in_less_than_4_gigabytes():
     assert one.peak < 4e9
 
 
+@pytest.mark.slow
+def test_gpt2_xl_is_tuned_whole_in_less_than_40_gigabytes_without_checkpointing():
+    """At 8,192 tokens in bf16, all of them supervised; what is kept decides it."""
+    kept, forgotten = (
+        count(
+            model_for(PUBLISHED["gpt2-xl"], "full", 16), 8, 1024, recompute=False,
+            precision="bf16", recompute_gelu=recompute_gelu,
+        )
+        for recompute_gelu in (False, True)
+    )  # fmt: skip
+    assert forgotten.peak < 40e9 < kept.peak
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gelu_that_is_forgotten_takes_so_much_less(precision):
+    batch_size, length = 4, 64
+    kept, forgotten = (
+        count(
+            model_for(CONFIG, "full", 4), batch_size, length, recompute=False,
+            precision=precision, recompute_gelu=recompute_gelu,
+        )
+        for recompute_gelu in (False, True)
+    )  # fmt: skip
+    n_kept = batch_size * length * 4 * CONFIG.n_embd
+    if precision == "bf16":  # and no rounded copy of the weights behind the GELU
+        n_kept += 4 * CONFIG.n_embd**2
+    of_a_layer = n_kept * (4 if precision == "fp32" else 2)
+    less = kept.peak - forgotten.peak
+    assert (CONFIG.n_layer - 1.5) * of_a_layer <= less <= CONFIG.n_layer * of_a_layer
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--check", "--precision", "bf16"], "--check takes the plain step"),
         (["--rank", "0"], "--rank must be at least 1"),
         (["--length", "1025"], "1024 tokens"),
         (["--size", "gpt3"], "gpt3"),
