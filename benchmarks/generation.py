@@ -81,9 +81,10 @@ class OurWriter(_Writer):
         return [answer.ids for answer in found]
 
 
+TURNED = "turned products"
 LEVERS: dict[str, Callable[[], AbstractContextManager]] = {
     # So many rows that nobody has them.
-    "turned products": lambda: patch.object(product, "_FEWEST", 10**9),
+    TURNED: lambda: patch.object(product, "_FEWEST", 10**9),
     "what prompts share": lambda: patch.multiple(
         passes, n_alike=lambda prompts: 0, read_into=read_filled_up
     ),
@@ -178,6 +179,7 @@ def bench_generation(work: Work, plan: Plan) -> Part:
             ways += [
                 Writing(f"ours, without {name}", workers[0], everything, {"without": name}, (FP32,))
                 for name in LEVERS
+                if name != TURNED or product.pays_here()
             ]
         theirs = None
         if absent := missing("transformers"):

@@ -22,6 +22,7 @@ from gpt.hardware import Precision, choose_precision, features_of, keep_freed_me
 from gpt.learner import Learner, recompute_on_the_way_back
 from gpt.loss import plain_loss
 from gpt.model import picked
+from gpt.optimizer import length_of
 from gpt.ordering import micro_batches
 from gpt.settings import TrainSettings, names
 from gpt.weights import load_model
@@ -225,5 +226,5 @@ def reference(work: Work, step: list[int]) -> tuple[float, float]:
     batch = Batch(*(None if t is None else t.to(device) for t in data.batch(step)))
     loss = plain_loss(model(batch.inputs), batch) / batch.weights.sum()
     loss.backward()
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    norm = length_of([p.grad for p in model.parameters()])
     return loss.item(), norm.item()

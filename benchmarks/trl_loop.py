@@ -22,6 +22,7 @@ from benchmarks.our_loop import synchronize
 from benchmarks.work import Work
 from benchmarks.workers import forget_peak, peak_memory
 from gpt.hardware import choose_precision, features_of
+from gpt.optimizer import length_of
 
 PACKAGES = ("trl", "transformers", "datasets", "accelerate")
 TUNED = {"gradient_checkpointing": False, "logging_strategy": "no"}
@@ -54,7 +55,7 @@ class TrlLoop:
         [batch], n_items = trainer.get_batch_samples(batches, 1, self.device)
         loss = trainer.training_step(trainer.model, batch, n_items)
         gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
-        return loss.item(), torch.nn.utils.get_total_norm(gradients).item()
+        return loss.item(), length_of(gradients).item()
 
     def train(self, _: str, steps: list[list[int]]) -> float:
         if self.trainer is None:

@@ -20,6 +20,7 @@ import platform
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,14 +130,25 @@ def choose_precision(asked: str, features: Features) -> Precision:
 
 
 def _cpu_name() -> str:
+    return _told_of_cpu("model name") or platform.processor() or platform.machine() or "CPU"
+
+
+@cache
+def is_amd() -> bool:
+    """Whether the CPU is one of AMD's, for which a library of Intel's may choose other kernels."""
+    return "AuthenticAMD" in (_told_of_cpu("vendor_id") or platform.processor())
+
+
+def _told_of_cpu(name: str) -> str:
+    """By Linux; empty elsewhere. (Windows tells family and vendor as `platform.processor()`.)"""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if line.startswith("model name"):
+                if line.startswith(name):
                     return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine() or "CPU"
+    return ""
 
 
 def _cpu_has_bf16() -> bool:

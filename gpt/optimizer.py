@@ -12,7 +12,7 @@ for the cosine; Pascanu et al., "On the Difficulty of Training Recurrent Neural 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn as nn
@@ -65,7 +65,7 @@ def clip(parameters: Iterable[Tensor], longest: float) -> Tensor:
     clipped and one that never is look the same afterwards.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = length_of(gradients)
     if hasattr(norm, "full_tensor"):  # each rank has a part of every gradient: see sharding.py
         norm = norm.full_tensor()
     # (To ask a GPU how long it is would mean to wait for it, longer than to multiply by 1.)
@@ -73,6 +73,18 @@ def clip(parameters: Iterable[Tensor], longest: float) -> Tensor:
         factor = (longest / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, factor)
     return norm
+
+
+def length_of(gradients: Sequence[Tensor]) -> Tensor:
+    """Of all of them together, as one vector.
+
+    On a CPU of each row first, and then of those lengths. Squares that are added up in fp32 one
+    behind the other come to too little once the sum is large beside them: a thousandth for the 38
+    million of a gradient of `wte`, drawn at random. (The rows are also done in half the time.)
+    """
+    if gradients and gradients[0].device.type == "cpu":
+        gradients = [torch.linalg.vector_norm(g, dim=-1) if g.dim() > 1 else g for g in gradients]
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 def _demo() -> None:

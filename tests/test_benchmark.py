@@ -265,12 +265,17 @@ def test_a_worker_survives_an_error_and_its_death_is_told():
 # ---- the command -----------------------------------------------------------------------------
 
 
-def test_answers_are_timed_in_fp32_and_in_what_a_run_is_given(work, no_processes, monkeypatch):
+@pytest.mark.parametrize("turns", [True, False])
+def test_answers_are_timed_in_fp32_and_in_what_a_run_is_given(
+    work, no_processes, monkeypatch, turns
+):
+    monkeypatch.setattr(product, "pays_here", lambda: turns)
     monkeypatch.setattr(generation, "missing", lambda *packages: [packages[0]])
     part = generation.bench_generation(replace(work, precision="bf16"), ONE_ROUND)
     in_fp32, in_bf16 = part.tables
     assert (in_fp32["title"], in_bf16["title"]) == ("Generation, fp32", "Generation, bf16")
-    assert names_in(in_fp32) == ["ours", *(f"ours, without {name}" for name in generation.LEVERS)]
+    levers = [name for name in generation.LEVERS if turns or name != generation.TURNED]
+    assert names_in(in_fp32) == ["ours", *(f"ours, without {name}" for name in levers)]
     assert names_in(in_bf16) == ["ours"]
 
 
@@ -365,6 +370,7 @@ def test_what_was_rounded_for_one_race_is_whole_again_in_the_next(work):
 @pytest.mark.parametrize("name", generation.LEVERS)
 def test_without_a_lever_of_generation_the_tokens_are_the_same(work, name, monkeypatch):
     prompts, n = work.prompts * 4, 8  # so many rows that their products are turned
+    monkeypatch.setattr(product, "is_amd", lambda: True)
     writer, model = generation.OurWriter(work), load_model(work.folder)
     done: set[str] = set()
     of_lever = {

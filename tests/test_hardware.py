@@ -156,6 +156,22 @@ def test_this_cpu_is_described_with_its_threads():
     assert told.startswith(features.name) and f"{torch.get_num_threads()} of " in told
 
 
+@pytest.mark.parametrize(
+    ("vendor", "processor", "expected"),
+    [
+        ("AuthenticAMD", "x86_64", True),
+        ("GenuineIntel", "x86_64", False),
+        ("", "AMD64 Family 25 Model 33 Stepping 2, AuthenticAMD", True),  # Windows
+        ("", "Intel64 Family 6 Model 167 Stepping 1, GenuineIntel", False),
+        ("", "arm", False),
+    ],
+)
+def test_who_made_the_cpu_is_what_the_system_says(monkeypatch, vendor, processor, expected):
+    monkeypatch.setattr(hardware, "_told_of_cpu", {"vendor_id": vendor}.get)
+    monkeypatch.setattr(platform, "processor", lambda: processor)
+    assert hardware.is_amd.__wrapped__() is expected
+
+
 def test_a_gpu_is_described_by_name_and_size(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "T4")

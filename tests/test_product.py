@@ -14,6 +14,12 @@ ONLY_WITH_MKL = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _on_amd(monkeypatch):
+    """Slower or not: the numbers are the same on any CPU."""
+    monkeypatch.setattr("gpt.product.is_amd", lambda: True)
+
+
 def parts(*shape: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     made = (torch.randn(*some, generator=generator) for some in (shape, (shape[-1], 40), (40,)))
@@ -41,6 +47,13 @@ def test_many_rows_are_turned(shape):
     y = product(x, weight, bias)
     assert not y.is_contiguous()
     assert torch.equal(y, turned_product(x, weight, bias))
+
+
+def test_where_the_usual_way_is_faster_it_is_kept(monkeypatch):
+    monkeypatch.setattr("gpt.product.is_amd", lambda: False)
+    x, weight, bias = parts(112, 24)
+    assert product(x, weight, bias).is_contiguous()
+    assert n_computed(110, weight) == 110
 
 
 @pytest.mark.parametrize("shape", [(1, 24), (8, 24), (15, 24), (17, 24), (1, 16, 24), (16, 2, 24)])
