@@ -47,6 +47,7 @@ class Slots:
     def read(self, first: int, past: int) -> None:
         """In the next pass, each slot from `first` on gets a text behind its `past` tokens."""
         self._first, self.length, self._places, self._texts = first, past, None, None
+        self._groups = []
 
     def read_as_one(self, first: int, past: int, texts: Beginnings) -> Mask:
         """The same where the texts come as one row, each beginning once. Returns how it attends."""
@@ -67,10 +68,10 @@ class Slots:
         the last of each. Returns the mask, (B, 1, T, S), or a way to attend: all up to a token.
         """
         mask = self._write(places, _whole_lines(max(numbers) + 1))
+        self._groups = []
         if places.device.type != "cpu" or places.size(1) > 1 or len(numbers) < _FEW:
             return mask
         hidden = torch.zeros(mask[:, 0].shape).masked_fill_(~mask[:, 0], -math.inf)  # (B, 1, S)
-        self._groups = []
         for start in range(0, len(numbers), _GROUP):
             rows = slice(start, start + _GROUP)
             stop = _whole_lines(max(numbers[rows]) + 1)
@@ -98,23 +99,21 @@ class Slots:
         those that write are nobody's, and get zeros.
 
         One softmax over scores from two places: of the shared tokens, for all rows in one product,
-        and of each row's own. Scores are fp32 at least, whatever the keys are.
+        and of each row's own. All of it is of the keys' type, fp32 at least.
         """
         with torch.autocast("cpu", enabled=False):
-            return self._attended(q, k, v, torch.promote_types(q.dtype, torch.float32))
+            return self._attended(q.to(k.dtype), k, v).to(q.dtype)
 
-    def _attended(self, q: Tensor, k: Tensor, v: Tensor, exact: torch.dtype) -> Tensor:
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         n = self._n_shared
         n_vain = len(q) - len(k)
-        q = q[: len(k)].to(exact) / math.sqrt(q.size(-1))
+        q = q[: len(k)] / math.sqrt(q.size(-1))
         by_head = q[:, :, 0].transpose(0, 1)  # (nh, B, hs)
-        of_shared = by_head @ k[0, :, :n].to(exact).transpose(1, 2)
-        of_shared = of_shared.transpose(0, 1)  # (B, nh, n)
+        of_shared = (by_head @ k[0, :, :n].transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
         y, to_shared = [], []
         for rows, stop, hidden in self._groups:
-            own = k[rows, :, n:stop].to(exact)
-            of_own = (q[rows] @ own.transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
-            shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2).to(v.dtype)
+            of_own = (q[rows] @ k[rows, :, n:stop].transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
+            shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2)
             to_shared.append(shares[:, :, :n])
             y.append(shares[:, :, None, n:] @ v[rows, :, n:stop])  # (…, nh, 1, hs)
         of_all = torch.cat(to_shared).transpose(0, 1) @ v[0, :, :n]  # (nh, B, hs)
@@ -128,9 +127,18 @@ class Slots:
         if self._all is None:  # of the type of the first keys: autocast may have its own
             shape = (2, *self._shape, k.size(1), self.max_len, k.size(3))
             # Not `empty`: what is masked still counts 0 times, and 0 x NaN would be NaN.
-            self._all = k.new_zeros(shape)
+            self._all = k.new_zeros(shape, dtype=self._kept_as(k))
             self._keys, self._values = (of_all.unbind() for of_all in self._all)
-        return self._put(self._keys[layer], k), self._put(self._values[layer], v)
+        all_k, all_v = self._put(self._keys[layer], k), self._put(self._values[layer], v)
+        # `_attend` takes them as they lie; a kernel wants all of one type.
+        return (all_k, all_v) if self._groups else (all_k.to(k.dtype), all_v.to(v.dtype))
+
+    def _kept_as(self, k: Tensor) -> torch.dtype:
+        """A CPU that looks at the keys of many rows, at each once, would spend more time making
+        them wider than on all the rest of attention: there, bf16 lies in memory as fp32.
+        """
+        is_wide = k.device.type == "cpu" and self._shape[1] >= _FEW
+        return torch.promote_types(k.dtype, torch.float32) if is_wide else k.dtype
 
     def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
         if self._places is None:
@@ -140,7 +148,7 @@ class Slots:
             rows[:, :, self.length :] = new
             return rows
         B = len(self._places)  # there may be more: nobody's
-        buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2)
+        buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2).to(buffer.dtype)
         return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
 
     def share(self, n: int) -> None:
@@ -195,5 +203,6 @@ def rows_that_fit(model: GPT, max_len: int) -> int:
         of_a_row += 8 * config.vocab_size  # of its scores; as a recorded pass keeps them (decoding)
         most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
     else:
+        of_a_row *= max(1, 4 // weight.element_size())  # as `Slots` keeps them
         most, memory = 128, 2 * 2**30
     return max(1, min(most, memory // of_a_row))

@@ -730,12 +730,12 @@ def test_rows_that_attend_in_groups_attend_to_the_same(n_rows, n_shared, dtype, 
     def off(found):
         return (found.double() - right).norm() / right.norm()
 
-    kernel = torch.nn.functional.scaled_dot_product_attention
+    kernel, eps = torch.nn.functional.scaled_dot_product_attention, torch.finfo(dtype).eps
     right = kernel(*(t.double() for t in (q, k, v)), attn_mask=mask)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = attend(q, k, v)
     assert found.dtype == dtype
-    assert off(found) <= 2 * off(kernel(q, k, v, attn_mask=mask)) + 4 * torch.finfo(dtype).eps
+    assert off(found) <= 2 * off(kernel(q, k.to(dtype), v.to(dtype), attn_mask=mask)) + 4 * eps
 
 
 def test_as_many_rows_at_once_as_fit_the_memory(model):
@@ -744,3 +744,17 @@ def test_as_many_rows_at_once_as_fit_the_memory(model):
         xl = GPT(PUBLISHED["gpt2-xl"])
     assert rows_that_fit(xl, 1024) == 3  # 629 MB each
     assert rows_that_fit(xl, 10**9) == 1
+    assert rows_that_fit(xl.bfloat16(), 1024) == 3  # it is kept as fp32 where there are many rows
+
+
+@pytest.mark.parametrize(("n_slots", "kept"), [(1, torch.bfloat16), (30, torch.float32)])
+def test_keys_are_kept_as_many_rows_look_at_them_and_given_as_a_kernel_wants_them(n_slots, kept):
+    slots = Slots(n_layer=1, n_slots=n_slots, max_len=16)
+    slots.read(0, past=0)
+    new = torch.randn(2, 1, 2, 6, 4, dtype=torch.bfloat16)
+    given = slots.extend(0, *new)
+    assert all(map(torch.equal, given, new)) and given[0].dtype == torch.bfloat16
+    assert slots._all.dtype == kept
+    slots.write(torch.tensor([[6]]), [6])  # few at work
+    k, _ = slots.extend(0, *new[..., :1, :])
+    assert k.dtype == torch.bfloat16 and torch.equal(k[:, :, :6], new[0])
