@@ -13,10 +13,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import gpt.loss as loss_chapter
+from gpt.config import PUBLISHED
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision
 from gpt.learner import Diverged, Learner, recompute_on_the_way_back
 from gpt.loss import supervised_rows
+from gpt.model import GPT
 from gpt.segments import ANSWER, INSTRUCTION, Examples
 from gpt.settings import TrainSettings
 from tests.tiny import TINY, random_model
@@ -130,16 +132,19 @@ def test_a_gelu_that_is_forgotten_changes_nothing_and_no_product_is_computed_aga
 
 
 def test_where_a_gelu_is_forgotten():
-    gpu, cases = torch.device("cuda"), []
+    gpu, cases, small = torch.device("cuda"), [], random_model()
+    with torch.device("meta"):
+        large = GPT(PUBLISHED["gpt2-xl"])
     for device, settings in (
         (CPU, {}), (gpu, {}), (gpu, {"recompute_gelu": "never"}), (gpu, {"lora_rank": 8}),
-        (gpu, {"compile": "always"}), (gpu, {"activation_checkpointing": True}),
-        (CPU, {"recompute_gelu": "always"}),
+        (gpu, {"activation_checkpointing": True}), (CPU, {"recompute_gelu": "always"}),
     ):  # fmt: skip
-        model = random_model()
-        recompute_on_the_way_back(model, TrainSettings(**settings), device)
-        cases.append(model.h[0].mlp.recompute)
-    assert cases == [False, True, False, False, False, False, True]
+        models = small, large
+        for model in models:
+            recompute_on_the_way_back(model, TrainSettings(**settings), device)
+        cases.append(tuple(model.h[-1].mlp.recompute for model in models))
+    by_itself, never, always = (False, True), (False, False), (True, True)
+    assert cases == [never, by_itself, never, by_itself, never, always]
 
 
 def test_a_step_with_nothing_supervised_changes_no_weight():
