@@ -17,6 +17,7 @@ from gpt.config import PUBLISHED
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision
 from gpt.learner import Diverged, Learner, recompute_on_the_way_back
+from gpt.lora import LoraConfig, add_lora
 from gpt.loss import supervised_rows
 from gpt.model import GPT
 from gpt.segments import ANSWER, INSTRUCTION, Examples
@@ -129,6 +130,23 @@ def test_a_gelu_that_is_forgotten_changes_nothing_and_no_product_is_computed_aga
     assert forgotten["gelu"] == kept["gelu"] + n_layer == 2 * n_layer
     for product in ("mm", "addmm", "bmm"):
         assert forgotten[product] == kept[product], product
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_so_it_is_with_an_adapter_and_the_whole_product_is_not_computed_again(dropout):
+    model, steps, products = random_model(), [], []
+    base = model.h[0].mlp.c_proj
+    add_lora(model, LoraConfig(4, dropout=dropout))
+    base.register_forward_hook(lambda *_: products.append(1))  # after the product
+    for name in ("never", "always"):
+        torch.manual_seed(7)
+        learner = learner_of(copy.deepcopy(model), lora_rank=4, recompute_gelu=name)
+        learned = learner.learn([instruction_set().batch(range(8))], lr=1e-2)
+        steps.append((learned, learner.model.state_dict()))
+    (ours, weights), (theirs, others) = steps
+    assert ours == theirs
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert len(products) == 2  # one for each way
 
 
 def test_where_a_gelu_is_forgotten():
