@@ -221,6 +221,7 @@ def bench_generation(work: Work, plan: Plan) -> Part:
 
 def _take_turns(work: Work, ways: list[Writing], n_new: int, precision: str, plan: Plan) -> int:
     """How many rounds there were."""
+    began = time.perf_counter()
     for way in ways:  # to warm up; in a precision that was not there before, weights are loaded
         way.worker.call("answer", [work.prompts[0]] * 8, 4, way.how, precision)
     n_rounds, counted = plan.rounds or 0, 0
@@ -231,7 +232,7 @@ def _take_turns(work: Work, ways: list[Writing], n_new: int, precision: str, pla
             way.seconds.append(way.worker.call("answer", some, n_new, way.how, precision)[0])
         counted += 1
         cost = time.perf_counter() - start
-        n_rounds = n_rounds or 1 + plan.rounds_of(cost, cost)
+        n_rounds = n_rounds or counted + plan.rounds_of(cost, time.perf_counter() - began)
     return counted
 
 

@@ -69,7 +69,12 @@ LEVERS = {
     "with activation checkpointing": Lever({"activation_checkpointing": True}),
     "with torch.compile": Lever({"compile": "always"}),
     "plain: without all of these": Lever(
-        {"order": "shuffled", "shared_preamble": "never", "tune_malloc": False},
+        {
+            "order": "shuffled",
+            "shared_preamble": "never",
+            "recompute_gelu": "never",
+            "tune_malloc": False,
+        },
         plain_loss=True,
         fused=False,
         process_wide=True,

@@ -40,6 +40,8 @@ from gpt.preamble import Beginnings, beginnings_of, worth_sharing
 from gpt.settings import TrainSettings
 from gpt.sharding import distribute, forget_gathered, keep_to_oneself, whole_model
 
+_LARGE = 10**9  # parameters
+
 
 class Diverged(UserError):
     """A gradient that is no number: one step more would make the weights none, either."""
@@ -287,14 +289,13 @@ def validation_batches(data: Batches, at_once: int) -> list[np.ndarray]:
 
 
 def recompute_on_the_way_back(model: GPT, settings: TrainSettings, device: torch.device) -> None:
-    """Whole blocks, or of each only what the GELU makes, 4C wide. With an adapter nothing of that
-    is kept anyhow, and a compiler decides by itself what to keep.
+    """Whole blocks, or of each only what the GELU makes, 4C wide: by itself where a model is so
+    large that a GPU has to look for memory, and not for something to do.
     """
     model.recompute = settings.activation_checkpointing
-    may_pay = not (model.recompute or settings.lora_rank or settings.compile == "always")
     is_wanted = settings.recompute_gelu == "always"
-    if settings.recompute_gelu == "auto":
-        is_wanted = device.type == "cuda" and may_pay
+    if settings.recompute_gelu == "auto" and not model.recompute:
+        is_wanted = device.type == "cuda" and model.config.n_params() >= _LARGE
     for block in model.h:
         block.mlp.recompute = is_wanted
 

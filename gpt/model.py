@@ -162,7 +162,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.c_fc(x)  # (B, T, 4C)
-        if self.recompute and torch.is_grad_enabled():
+        # (A compiler decides by itself what to keep.)
+        if self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             x = checkpoint(self._bent, x, use_reentrant=False)  # stops ahead of the product
         else:
             x = self._bent(x)

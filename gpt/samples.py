@@ -16,9 +16,7 @@ from gpt.model import GPT
 from gpt.tokenizer import Tokenizer
 
 _MOST_TOKENS = 64
-_MOST_BEFORE = (
-    16  # of a model that was not tuned yet: mostly it goes on and on, and all wait for it
-)
+_MOST_BEFORE = 16  # before the first step, which waits for them
 _HEADING = re.compile(r"## Step ([\d,]+), epoch .+")
 _TITLE = "# A few validation prompts, as they were answered in the course of training\n"
 

@@ -185,7 +185,8 @@ class TrainSettings:
         False, _MACHINE, "compute each block twice: a third slower, much less memory"
     )
     recompute_gelu: str = _s(
-        "auto", _MACHINE, "GELUs again on the way back: an eighth less memory; auto: on CUDA",
+        "auto", _MACHINE, "GELUs again on the way back: an eighth less memory; auto: on CUDA, "
+        "from a billion parameters on",
         choices=("auto", "always", "never"),
     )  # fmt: skip
     compile: str = _s(

@@ -9,7 +9,7 @@ of two kinds it is: prompts that are read whole, into slots beside each other, o
 each row, wherever that stands, and behind it some that are only guessed (lookup.py). On a CPU, what
 some prompts begin with alike is computed once for them (preamble.py), and the cache puts it into
 the slot of each. The rows at work always have the first slots, so that a pass looks at a slice of
-the buffers and copies nothing.
+the buffers.
 """
 
 import math
@@ -24,7 +24,7 @@ from gpt.preamble import Beginnings, each_once
 
 _MULTIPLE = 8  # tokens: kernels like to look at whole lines of memory
 _GROUP = 56  # rows that look equally far: two groups of 110 rows, a little faster than four
-_FEW = 8  # rows for which one kernel, which looks at all there is, is as good
+_FEW = 8  # slots: for fewer rows one kernel, which looks at all there is, is as good
 
 
 class Slots:
@@ -34,6 +34,7 @@ class Slots:
         self.max_len = _whole_lines(max_len)
         self.length = 0  # tokens that rows which read have already
         self._shape = n_layer, n_slots
+        self._dtype: torch.dtype | None = None  # of the model's keys; kept they may be wider
         self._all: Tensor | None = None  # (2, n_layer, n_slots, nh, max_len, hs)
         self._keys: tuple[Tensor, ...] = ()  # of each layer, (n_slots, nh, max_len, hs): its parts
         self._values: tuple[Tensor, ...] = ()
@@ -68,8 +69,7 @@ class Slots:
         the last of each. Returns the mask, (B, 1, T, S), or a way to attend: all up to a token.
         """
         mask = self._write(places, _whole_lines(max(numbers) + 1))
-        self._groups = []
-        if places.device.type != "cpu" or places.size(1) > 1 or len(numbers) < _FEW:
+        if places.size(1) > 1 or not _looks_in_groups(places.device, self._shape[1]):
             return mask
         hidden = torch.zeros(mask[:, 0].shape).masked_fill_(~mask[:, 0], -math.inf)  # (B, 1, S)
         for start in range(0, len(numbers), _GROUP):
@@ -83,11 +83,11 @@ class Slots:
         Returns a mask that is added, (B, 1, T, S): from booleans each layer would make its own.
         """
         mask = self._write(places, n_seen)
-        added = torch.zeros(mask.shape, dtype=self._keys[0].dtype, device=mask.device)
+        added = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device)
         return added.masked_fill_(~mask, -math.inf)
 
     def _write(self, places: Tensor, n_seen: int) -> Tensor:
-        self._places, self._n_seen = places, n_seen  # S
+        self._places, self._n_seen, self._groups = places, n_seen, []  # n_seen is S
         nh = self._keys[0].size(1)
         heads = torch.arange(len(places) * nh, device=places.device).view(-1, nh, 1)
         self._lines = (heads * self.max_len + places[:, None]).flatten()  # of (B, nh, T)
@@ -127,18 +127,12 @@ class Slots:
         if self._all is None:  # of the type of the first keys: autocast may have its own
             shape = (2, *self._shape, k.size(1), self.max_len, k.size(3))
             # Not `empty`: what is masked still counts 0 times, and 0 x NaN would be NaN.
-            self._all = k.new_zeros(shape, dtype=self._kept_as(k))
+            self._dtype = k.dtype
+            self._all = k.new_zeros(shape, dtype=_kept_as(k.dtype, k.device, self._shape[1]))
             self._keys, self._values = (of_all.unbind() for of_all in self._all)
         all_k, all_v = self._put(self._keys[layer], k), self._put(self._values[layer], v)
         # `_attend` takes them as they lie; a kernel wants all of one type.
         return (all_k, all_v) if self._groups else (all_k.to(k.dtype), all_v.to(v.dtype))
-
-    def _kept_as(self, k: Tensor) -> torch.dtype:
-        """A CPU that looks at the keys of many rows, at each once, would spend more time making
-        them wider than on all the rest of attention: there, bf16 lies in memory as fp32.
-        """
-        is_wide = k.device.type == "cpu" and self._shape[1] >= _FEW
-        return torch.promote_types(k.dtype, torch.float32) if is_wide else k.dtype
 
     def _put(self, buffer: Tensor, new: Tensor) -> Tensor:
         if self._places is None:
@@ -195,14 +189,32 @@ def _whole_lines(n: int) -> int:
     return -(-n // _MULTIPLE) * _MULTIPLE
 
 
+def _looks_in_groups(device: torch.device, n_slots: int) -> bool:
+    return device.type == "cpu" and n_slots >= _FEW
+
+
+def _kept_as(dtype: torch.dtype, device: torch.device, n_slots: int) -> torch.dtype:
+    """To make the keys of many rows wider for each token, as a CPU would to look at them in groups,
+    takes longer than all the rest of attention: so bf16 lies in memory as fp32 there.
+    """
+    if _looks_in_groups(device, n_slots):
+        return torch.promote_types(dtype, torch.float32)
+    return dtype
+
+
 def rows_that_fit(model: GPT, max_len: int) -> int:
     """How many rows at once: more are faster up to a point, and each takes memory for a cache."""
     config, weight = model.config, model.wte.weight
-    of_a_row = 2 * config.n_layer * config.n_embd * max_len * weight.element_size()  # bytes
+    of_a_row = 2 * config.n_layer * config.n_embd * max_len  # numbers
     if weight.device.type == "cuda":
-        of_a_row += 8 * config.vocab_size  # of its scores; as a recorded pass keeps them (decoding)
+        scores = 8 * config.vocab_size  # bytes of a row; as a recorded pass keeps them (decoding)
         most, memory = 256, torch.cuda.mem_get_info(weight.device)[0] // 2
     else:
-        of_a_row *= max(1, 4 // weight.element_size())  # as `Slots` keeps them
-        most, memory = 128, 2 * 2**30
-    return max(1, min(most, memory // of_a_row))
+        scores, most, memory = 0, 128, 2 * 2**30
+
+    def that_fit(n_slots: int) -> int:  # of a cache for so many
+        dtype = _kept_as(weight.dtype, weight.device, n_slots)
+        return min(most, memory // (of_a_row * dtype.itemsize + scores))
+
+    n_rows = that_fit(most)
+    return n_rows if n_rows >= _FEW else max(1, min(_FEW - 1, that_fit(1)))

@@ -39,7 +39,7 @@ from gpt.cli import ArgumentParser, run
 from gpt.config import PUBLISHED, GPTConfig
 from gpt.errors import UserError
 from gpt.hardware import Precision
-from gpt.learner import set_dropout
+from gpt.learner import recompute_on_the_way_back, set_dropout
 from gpt.lora import LoraConfig, add_lora
 from gpt.loss import Supervised, summed_loss
 from gpt.model import GPT
@@ -138,9 +138,9 @@ def count(
 
     real: with numbers, on the CPU, so that the count can be held to what a process takes.
     """
-    model.recompute = recompute
-    for block in model.h:
-        block.mlp.recompute = recompute_gelu
+    gelu = "always" if recompute_gelu else "never"
+    settings = TrainSettings(activation_checkpointing=recompute, recompute_gelu=gelu)
+    recompute_on_the_way_back(model, settings, torch.device("cpu"))
     set_dropout(model.train(), 0.0)
     if real:
         return _count(model, lambda: _fill(model), steps(model, batch_size, length, precision))
@@ -263,7 +263,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=256, help="tokens of each (default: 256)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                         help="of the arithmetic; weights stay fp32 (default: fp32)")  # fmt: skip
-    parser.add_argument("--recompute-gelu", action="store_true", help="as training does on CUDA")
+    parser.add_argument(
+        "--recompute-gelu",
+        action="store_true",
+        help="as training does by itself for gpt2-xl on CUDA",
+    )
     parser.add_argument("--check", action="store_true", help="take the steps for real as well")
     args = parser.parse_args()
     for name in ("rank", "batch_size", "length"):

@@ -161,20 +161,22 @@ def test_stop_strings_and_a_stream_are_the_same(tapes):
     assert sorted(told[True]) == sorted(told[False]) and len(tapes) > 0
 
 
+@pytest.mark.parametrize("n", [3, 9])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_precisions(tapes, dtype):
+def test_other_precisions(tapes, dtype, n):
     model, tokenizer, prompt = reciter("in half as many bits")
     model = model.to(dtype)
     for settings in ({}, {"temperature": 0.1, "top_p": 0.9}):
         settings |= {"end_id": 256, "tokenizer": tokenizer, "graphs": True}
-        results = generate(model, [prompt] * 3, 40, **settings)
-        assert [r.text for r in results] == ["in half as many bits"] * 3
+        results = generate(model, [prompt] * n, 40, **settings)
+        assert [r.text for r in results] == ["in half as many bits"] * n
     assert tapes
 
 
-def test_a_callers_autocast(tapes):
+@pytest.mark.parametrize("n", [1, 9])
+def test_a_callers_autocast(tapes, n):
     model, tokenizer, prompt = reciter("in half as many bits")
-    prompts = [prompt, [*prompt, *tokenizer.encode("in")]]
+    prompts = [prompt, *([[*prompt, *tokenizer.encode("in")]] * n)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         results = generate(model, prompts, 40, end_id=256, tokenizer=tokenizer, graphs=True)
     assert results[0].text == "in half as many bits" and tapes

@@ -1,6 +1,7 @@
 """Generation is one thing however it is computed: batched, cached, shared, streamed or alone."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -300,19 +301,22 @@ def test_there_is_no_dropout_while_a_text_is_written():
     assert generate(model, [[5, 6, 7]], 10) == still
 
 
+@pytest.mark.parametrize("n", [3, 9])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_precisions_generate_and_a_cache_changes_little(dtype):
+def test_other_precisions_generate_and_a_cache_changes_little(dtype, n):
     model, tokenizer, prompt = reciter("in half as many bits")
     model = model.to(dtype)
     for settings in ({}, {"temperature": 0.1, "top_p": 0.9}, {"use_cache": False}):
-        results = generate(model, [prompt] * 3, 40, end_id=256, tokenizer=tokenizer, **settings)
-        assert [r.text for r in results] == ["in half as many bits"] * 3
+        results = generate(model, [prompt] * n, 40, end_id=256, tokenizer=tokenizer, **settings)
+        assert [r.text for r in results] == ["in half as many bits"] * n
 
 
-def test_a_callers_autocast_is_no_trouble():
+@pytest.mark.parametrize("n", [1, 9])
+def test_a_callers_autocast_is_no_trouble(n):
     model, tokenizer, prompt = reciter("in half as many bits")
+    prompts = [prompt, *([[*prompt, 98]] * n)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        results = generate(model, [prompt, [*prompt, 98]], 40, end_id=256, tokenizer=tokenizer)
+        results = generate(model, prompts, 40, end_id=256, tokenizer=tokenizer)
     assert results[0].text == "in half as many bits"
 
 
@@ -714,7 +718,7 @@ def test_what_another_row_left_in_a_slot_is_never_seen():
 @pytest.mark.parametrize("n_rows", [8, 57, 70])
 def test_rows_that_attend_in_groups_attend_to_the_same(n_rows, n_shared, dtype, autocast):
     """What they share in one place, and each group as far as its longest: as one masked kernel, to
-    the last digits of the type. (In bf16, where shares are rounded too, to twice its error.)
+    the last digits of the type.
     """
     generator = torch.Generator().manual_seed(n_rows)
     slots = Slots(n_layer=1, n_slots=n_rows, max_len=60)
@@ -735,16 +739,19 @@ def test_rows_that_attend_in_groups_attend_to_the_same(n_rows, n_shared, dtype, 
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found = attend(q, k, v)
     assert found.dtype == dtype
-    assert off(found) <= 2 * off(kernel(q, k.to(dtype), v.to(dtype), attn_mask=mask)) + 4 * eps
+    # Of bf16 only what comes out is rounded, each number by half of its last place at most.
+    assert off(found) <= (eps / 2 if dtype == torch.bfloat16 else 8 * eps)
 
 
 def test_as_many_rows_at_once_as_fit_the_memory(model):
     assert rows_that_fit(model, 64) == 128
-    with torch.device("meta"):
-        xl = GPT(PUBLISHED["gpt2-xl"])
+    xl = SimpleNamespace(config=PUBLISHED["gpt2-xl"], wte=torch.nn.Embedding(1, 1))
     assert rows_that_fit(xl, 1024) == 3  # 629 MB each
     assert rows_that_fit(xl, 10**9) == 1
-    assert rows_that_fit(xl.bfloat16(), 1024) == 3  # it is kept as fp32 where there are many rows
+    xl.wte.bfloat16()
+    assert rows_that_fit(xl, 1024) == 6  # few, whose keys are kept as they are
+    assert rows_that_fit(xl, 400) == 8  # as in fp32: kept so
+    assert rows_that_fit(xl, 450) == 7  # more would fit, were they not many then
 
 
 @pytest.mark.parametrize(("n_slots", "kept"), [(1, torch.bfloat16), (30, torch.float32)])
@@ -755,6 +762,7 @@ def test_keys_are_kept_as_many_rows_look_at_them_and_given_as_a_kernel_wants_the
     given = slots.extend(0, *new)
     assert all(map(torch.equal, given, new)) and given[0].dtype == torch.bfloat16
     assert slots._all.dtype == kept
-    slots.write(torch.tensor([[6]]), [6])  # few at work
-    k, _ = slots.extend(0, *new[..., :1, :])
-    assert k.dtype == torch.bfloat16 and torch.equal(k[:, :, :6], new[0])
+    for places, seen in (([[6]], kept), ([[7, 8]], torch.bfloat16)):  # a kernel takes several
+        slots.write(torch.tensor(places), [places[0][-1]])
+        k, _ = slots.extend(0, *new[..., : len(places[0]), :])
+        assert k.dtype == seen and torch.equal(k[:, :, :6].to(new.dtype), new[0])

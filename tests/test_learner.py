@@ -13,10 +13,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import gpt.loss as loss_chapter
+from gpt.config import PUBLISHED
 from gpt.dataset import InstructionSet
 from gpt.hardware import Precision
 from gpt.learner import Diverged, Learner, recompute_on_the_way_back
+from gpt.lora import LoraConfig, add_lora
 from gpt.loss import supervised_rows
+from gpt.model import GPT
 from gpt.segments import ANSWER, INSTRUCTION, Examples
 from gpt.settings import TrainSettings
 from tests.tiny import TINY, random_model
@@ -129,17 +132,37 @@ def test_a_gelu_that_is_forgotten_changes_nothing_and_no_product_is_computed_aga
         assert forgotten[product] == kept[product], product
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_so_it_is_with_an_adapter_and_the_whole_product_is_not_computed_again(dropout):
+    model, steps, products = random_model(), [], []
+    base = model.h[0].mlp.c_proj
+    add_lora(model, LoraConfig(4, dropout=dropout))
+    base.register_forward_hook(lambda *_: products.append(1))  # after the product
+    for name in ("never", "always"):
+        torch.manual_seed(7)
+        learner = learner_of(copy.deepcopy(model), lora_rank=4, recompute_gelu=name)
+        learned = learner.learn([instruction_set().batch(range(8))], lr=1e-2)
+        steps.append((learned, learner.model.state_dict()))
+    (ours, weights), (theirs, others) = steps
+    assert ours == theirs
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert len(products) == 2  # one for each way
+
+
 def test_where_a_gelu_is_forgotten():
-    gpu, cases = torch.device("cuda"), []
+    gpu, cases, small = torch.device("cuda"), [], random_model()
+    with torch.device("meta"):
+        large = GPT(PUBLISHED["gpt2-xl"])
     for device, settings in (
         (CPU, {}), (gpu, {}), (gpu, {"recompute_gelu": "never"}), (gpu, {"lora_rank": 8}),
-        (gpu, {"compile": "always"}), (gpu, {"activation_checkpointing": True}),
-        (CPU, {"recompute_gelu": "always"}),
+        (gpu, {"activation_checkpointing": True}), (CPU, {"recompute_gelu": "always"}),
     ):  # fmt: skip
-        model = random_model()
-        recompute_on_the_way_back(model, TrainSettings(**settings), device)
-        cases.append(model.h[0].mlp.recompute)
-    assert cases == [False, True, False, False, False, False, True]
+        models = small, large
+        for model in models:
+            recompute_on_the_way_back(model, TrainSettings(**settings), device)
+        cases.append(tuple(model.h[-1].mlp.recompute for model in models))
+    by_itself, never, always = (False, True), (False, False), (True, True)
+    assert cases == [never, by_itself, never, by_itself, never, always]
 
 
 def test_a_step_with_nothing_supervised_changes_no_weight():
