@@ -1,5 +1,6 @@
 """What a machine is given, and why; and what is memory that ran out, and what only sounds so."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -270,6 +271,17 @@ print(sum(step() for _ in range(4)))
         for way in ("kept", "not kept")
     }  # fmt: skip
     assert n["kept"] < n["not kept"] / 4
+
+
+@pytest.mark.parametrize("asked", [None, "7"])
+def test_kernels_of_shapes_that_went_by_are_not_kept_unless_somebody_asks_for_it(asked):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    code = f"import os, gpt.hardware; print(os.environ[{name!r}])"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    environment |= {} if asked is None else {name: asked}
+    ended = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment,
+                           capture_output=True, text=True)  # fmt: skip
+    assert ended.stdout.strip() == (asked or "32")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says")
