@@ -39,7 +39,7 @@ _OF_A_CONTAINER = (
 )
 # oneDNN, which multiplies bf16 on a CPU, keeps what it has made for each shape that it met, 1,024
 # of them by default, with memory to work in: 77 MB more with every step of 124M whose lengths are
-# new. So many are enough for one step. It asks when it multiplies for the first time.
+# new. It asks for this number when it multiplies for the first time, and makes the others anew.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
