@@ -464,9 +464,9 @@ def test_5000_answers_open_within_2_seconds_and_move_at_once(tmp_path, person):
     assert soon(1, lambda i: seconds(lambda: page.select_option("#sort", orders[i % 2])))
     assert soon(1.3, lambda i: seconds(lambda: search(page, "word7 word8"[: 5 + 6 * (i % 2 == 0)])))
     search(page, "")
-    last = "document.querySelector('.chunk:last-child .card:last-child')"
-    page.evaluate(f"{last}.scrollIntoView()")
-    page.wait_for_function(f"{last}.firstChild")
+    last = ".chunk:last-child .card:last-child"
+    page.evaluate(f"document.querySelector('{last}').scrollIntoView()")
+    page.locator(f"{last} > *").first.wait_for(state="attached")  # (no eval: the page forbids it)
     assert page.locator(".card .tuned").count() < 500  # the others wait until somebody looks
 
     def median_of_j() -> float:
