@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.our_loop import synchronize
 from benchmarks.work import Work
-from benchmarks.workers import forget_peak, peak_memory
+from benchmarks.workers import as_torch_comes, forget_peak, peak_memory
 from gpt.config import GPTConfig
 from gpt.optimizer import length_of
 from gpt.weights import load_model
@@ -28,6 +28,7 @@ PACKAGES = ("llms_from_scratch", "psutil")
 
 class BookLoop:
     def __init__(self, work: Work) -> None:
+        as_torch_comes()
         if work.threads:
             torch.set_num_threads(work.threads)
         self.work = work

@@ -25,7 +25,7 @@ from benchmarks.book_loop import book_model
 from benchmarks.our_loop import synchronize
 from benchmarks.rounds import Part, Plan, in_turn, missing
 from benchmarks.work import Work
-from benchmarks.workers import WayFailed, Worker
+from benchmarks.workers import WayFailed, Worker, as_torch_comes
 from gpt import passes, product
 from gpt.errors import UserError
 from gpt.generate import generate
@@ -97,6 +97,7 @@ class TheirWriter(_Writer):
     def load(self) -> Any:
         import transformers
 
+        as_torch_comes()
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         folder = self.work.folder
@@ -132,6 +133,7 @@ class BookWriter(_Writer):
     """Its `generate`: one prompt at a time, all of it computed for each token."""
 
     def load(self) -> Any:
+        as_torch_comes()
         return book_model(self.work)
 
     def write(self, prompts: list[list[int]], n_new: int, _: Any) -> list[list[int]]:

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.our_loop import synchronize
 from benchmarks.work import Work
-from benchmarks.workers import forget_peak, peak_memory
+from benchmarks.workers import as_torch_comes, forget_peak, peak_memory
 from gpt.hardware import choose_precision, features_of
 from gpt.optimizer import length_of
 
@@ -34,6 +34,7 @@ class TrlLoop:
         import datasets
         import transformers
 
+        as_torch_comes()
         datasets.disable_progress_bars()
         datasets.logging.set_verbosity_error()
         transformers.logging.set_verbosity_error()

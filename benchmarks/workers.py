@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 
+from gpt.hardware import KERNELS_KEPT
+
 GONE = "its process was ended, perhaps for want of memory"
 CLEAR = Path("/proc/self/clear_refs")
 
@@ -96,6 +98,13 @@ def _serve(pipe: Connection, kind: type, arguments: tuple) -> None:
             call = partial(getattr(served, method), *arguments)
     except (EOFError, OSError, KeyboardInterrupt):
         return  # whom it works for is gone
+
+
+def as_torch_comes() -> None:
+    """For a process of a peer, before it multiplies: what importing our own modules has set."""
+    for name, n in KERNELS_KEPT.items():
+        if os.environ.get(name) == n:
+            del os.environ[name]
 
 
 def forget_peak(device: torch.device) -> None:

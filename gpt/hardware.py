@@ -37,10 +37,13 @@ _OF_A_CONTAINER = (
     (_CGROUP / "memory.max", _CGROUP / "memory.current"),
     (_CGROUP / "memory/memory.limit_in_bytes", _CGROUP / "memory/memory.usage_in_bytes"),
 )
-# oneDNN, which multiplies bf16 on a CPU, keeps what it has made for each shape that it met, 1,024
-# of them by default, with memory to work in: 77 MB more with every step of 124M whose lengths are
-# new. It asks for this number when it multiplies for the first time, and makes the others anew.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+# oneDNN, which multiplies bf16 on a CPU, keeps what it has made for each shape that it met, and so
+# does what torch has in front of it: 1,024 of them each, with memory to work in, 77 MB more with
+# each step of 124M whose lengths are new. Both ask for these numbers when they first multiply, and
+# make anew what they no longer have, in no time that could be measured.
+KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "4"}
+for _name, _n in KERNELS_KEPT.items():
+    os.environ.setdefault(_name, _n)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

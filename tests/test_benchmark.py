@@ -22,6 +22,7 @@ from benchmarks.work import LIKE_LENGTHS, SHUFFLED, flops_per_token, make_work, 
 from benchmarks.workers import WayFailed, Worker
 from gpt import passes, product, slots
 from gpt.config import PUBLISHED
+from gpt.hardware import KERNELS_KEPT
 from gpt.setting_rules import check_each
 from gpt.settings import TrainSettings
 from gpt.weights import load_model
@@ -341,6 +342,23 @@ def begins_right(loop, work) -> None:
 def test_the_books_loop_does_the_same_work(work):
     pytest.importorskip("llms_from_scratch", reason="the package of the book is a peer")
     begins_right(BookLoop(work), work)
+
+
+@pytest.mark.parametrize(
+    ("package", "make"),
+    [("llms_from_scratch", BookLoop), ("trl", lambda work: TrlLoop(work, TUNED)),
+     ("transformers", lambda work: generation.TheirWriter(work).load()),
+     ("llms_from_scratch", lambda work: generation.BookWriter(work).load())],
+)  # fmt: skip
+def test_a_peer_keeps_the_kernels_that_torch_keeps_by_itself(package, make, work, monkeypatch):
+    pytest.importorskip(package, reason=f"{package} is a peer")
+    ours, (name, *_) = dict(KERNELS_KEPT), KERNELS_KEPT
+    for how_many in (ours, ours | {name: "9"}):  # as it is inherited, and as somebody asked for it
+        for key, n in how_many.items():
+            monkeypatch.setenv(key, n)
+        make(work)
+        left = {key: os.environ[key] for key in ours if key in os.environ}
+        assert left == {key: n for key, n in how_many.items() if n != ours[key]}
 
 
 def test_the_books_tokens_and_those_of_transformers_are_ours(work):

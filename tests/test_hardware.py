@@ -12,6 +12,7 @@ import torch
 
 from gpt import hardware
 from gpt.hardware import (
+    KERNELS_KEPT,
     Features,
     HardwareError,
     Precision,
@@ -273,15 +274,45 @@ print(sum(step() for _ in range(4)))
     assert n["kept"] < n["not kept"] / 4
 
 
-@pytest.mark.parametrize("asked", [None, "7"])
-def test_kernels_of_shapes_that_went_by_are_not_kept_unless_somebody_asks_for_it(asked):
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    code = f"import os, gpt.hardware; print(os.environ[{name!r}])"
-    environment = {key: value for key, value in os.environ.items() if key != name}
-    environment |= {} if asked is None else {name: asked}
+HAS_AMX = sys.platform != "win32" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+
+
+def in_environment(code: str, asked: dict[str, str]) -> str:
+    environment = {
+        key: value for key, value in os.environ.items() if key not in KERNELS_KEPT
+    } | asked
     ended = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment,
                            capture_output=True, text=True)  # fmt: skip
-    assert ended.stdout.strip() == (asked or "32")
+    return ended.stdout.strip()
+
+
+@pytest.mark.parametrize("asked", [{}, dict.fromkeys(KERNELS_KEPT, "7")])
+def test_kernels_of_shapes_that_went_by_are_not_kept_unless_somebody_asks_for_it(asked):
+    code = f"import os, gpt.hardware; print(*(os.environ[name] for name in {list(KERNELS_KEPT)}))"
+    assert in_environment(code, asked) == " ".join((KERNELS_KEPT | asked).values())
+
+
+@pytest.mark.skipif(not HAS_AMX, reason="oneDNN has other kernels where a CPU has no AMX")
+def test_products_of_ever_new_shapes_take_no_more_memory_however_many():
+    code = """
+import gpt.hardware, torch
+
+weight = torch.randn(768, 3072, dtype=torch.bfloat16)
+
+def step(n):
+    x = torch.randn(n, 768, dtype=torch.bfloat16)
+    y = x @ weight
+    x.T @ y, y @ weight.T
+
+step(600)
+before = gpt.hardware.peak_memory(torch.device("cpu"))
+for n in range(520, 600):
+    step(n)
+print(gpt.hardware.peak_memory(torch.device("cpu")) - before)
+"""
+    grown = int(in_environment(code, {}))
+    for name in KERNELS_KEPT:
+        assert grown < int(in_environment(code, {name: "1024"})) / 2, name
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says")
