@@ -36,7 +36,9 @@ class Lever:
     tiles: bool = True  # of the head, on a GPU
     fused: bool = True  # AdamW in one kernel
     waits: bool = False  # for what a step came to, before the next is begun
+    fills_up: bool = True  # the number of places, to whole tiles
     only_on: str | None = None  # the kind of device that it makes a difference on
+    only_in: str | None = None  # the precision that it does so in
     process_wide: bool = False  # cannot be changed back: it needs a process of its own
 
     @property
@@ -47,8 +49,9 @@ class Lever:
     def exists(self) -> bool:
         return not self.settings or bool(set(self.settings) & set(names()))
 
-    def matters_on(self, device: str) -> bool:
-        return self.only_on in (None, torch.device(device).type)
+    def matters_to(self, work: Work) -> bool:
+        on, its_precision = torch.device(work.device).type, work.precision
+        return self.only_on in (None, on) and self.only_in in (None, its_precision)
 
 
 OURS = Lever()
@@ -60,6 +63,7 @@ LEVERS = {
     ),
     "without sparing the last block": Lever(whole_last_block=True),
     "without a head in tiles": Lever(tiles=False, only_on="cuda"),
+    "without filling up": Lever(fills_up=False, only_on="cpu", only_in="bf16"),
     "without fused AdamW": Lever(fused=False),
     "without malloc settings": Lever({"tune_malloc": False}, process_wide=True),
     "waiting for each step": Lever(waits=True, only_on="cuda"),
@@ -77,6 +81,7 @@ LEVERS = {
         },
         plain_loss=True,
         fused=False,
+        fills_up=False,
         process_wide=True,
     ),
 }
@@ -145,10 +150,10 @@ class OurLoop:
             self.warnings.clear()
             raise RuntimeError(first)
 
-    def multiply(self, rows: int) -> float:
+    def multiply(self, rows: int, precision: str) -> float:
         """Multiplications and additions a second of a bare matrix product, at its best."""
         config = self.work.config
-        dtype = choose_precision(self.work.precision, features_of(self.device)).dtype
+        dtype = choose_precision(precision, features_of(self.device)).dtype
         side = min(2048, 8 * config.n_embd)
         shapes = [(side, side, side), (rows, config.n_embd, 4 * config.n_embd)]
         best = 0.0
@@ -192,6 +197,8 @@ class OurLoop:
         counts_on = self.device if lever.fused else torch.device("cpu")
         for state in learner.optimizer.state.values():
             state["step"] = state["step"].to(counts_on)
+        if not lever.fills_up:
+            learner.tile = 1
         loss_chapter._DEVICES_WITH_TILES = ("cuda",) if lever.tiles else ()
         if lever.waits or not lever.fused:  # what is not fused cannot be told to leave a step out
             learner.looks_later = False

@@ -42,17 +42,20 @@ class Race:
 
     sample: Sample
     ways: list[Way]
-    limit: list[float]  # multiplications and additions a second, in each round
+    # Multiplications and additions a second of a bare product, in each round: in the precision of
+    # the ways, which comes first, and in fp32.
+    limit: dict[str, list[float]]
     left_out: list[str]  # in words, with why
 
     def rate(self, way: Way) -> float:
         """Examples a second."""
         return self.sample.n_examples / median(way.seconds)
 
-    def useful(self, way: Way) -> float:
+    def useful(self, way: Way, precision: str | None = None) -> float:
         """The plain algorithm's arithmetic a second, as a share of what can be done in one."""
         tokens = self.sample.n_tokens / median(way.seconds)
-        return tokens * self.sample.flops_per_token / median(self.limit)
+        limit = self.limit[precision or next(iter(self.limit))]
+        return tokens * self.sample.flops_per_token / median(limit)
 
 
 def fault(first: tuple[float, float], right: tuple[float, float]) -> str | None:
@@ -105,11 +108,13 @@ def run_race(work: Work, plan: Plan, ways: list[Way], left_out: list[str]) -> Ra
     n_steps = int((plan.seconds - spent) / (ENOUGH_ROUNDS * max(cost, 1e-9)))
     sample = sample_steps(work, max(FEWEST_STEPS, min(MOST_STEPS, n_steps)))
     n_rounds = plan.rounds_of(cost * len(sample.steps[SHUFFLED]), spent)
-    limit: list[float] = []
+    n_rows = sample.n_tokens // len(sample.steps[SHUFFLED])
+    limit: dict[str, list[float]] = {work.precision: [], "fp32": []}
     for _ in range(n_rounds):
         if not ways or ways[0].name != "ours":
-            return Race(few, [], [], left_out + unequal)  # nothing to compare with
-        limit.append(ours.call("multiply", sample.n_tokens // len(sample.steps[SHUFFLED])))
+            return Race(few, [], {}, left_out + unequal)  # nothing to compare with
+        for precision, found in limit.items():
+            found.append(ours.call("multiply", n_rows, precision))
         take_turns(sample, lambda way, seconds: way.seconds.append(seconds))
     for way in ways:
         way.memory = way.worker.call("peak_memory")
@@ -205,25 +210,32 @@ def keep(part: Part, title: str, race: Race) -> None:
              "values": [race.rate(way) for way in race.ways]}
         )  # fmt: skip
     part.rounds[title] = {way.name: way.seconds for way in race.ways}
-    if race.limit:
-        part.rounds[f"{title}: a matrix product, FLOP/s"] = {"torch.mm": race.limit}
+    for precision, rates in race.limit.items():
+        part.rounds[f"{title}: a matrix product in {precision}, FLOP/s"] = {"torch.mm": rates}
 
 
 def notes(race: Race) -> list[str]:
-    sample = race.sample
-    n_steps, n_rounds = len(sample.steps[SHUFFLED]), len(race.limit)
-    if not n_rounds:
+    sample, n_steps = race.sample, len(race.sample.steps[SHUFFLED])
+    if not race.ways:
         return []
+    own, *more = ((name, median(rates)) for name, rates in race.limit.items())
     mean = sample.n_tokens / sample.n_examples
     return [
-        f"{in_turn(n_rounds)}; a round is the same {sample.n_examples} examples in {n_steps} "
-        f"optimizer steps, {mean:.1f} tokens each on average ({sample.mean_length:.1f} in the "
-        f"whole set). Padding: {sample.padding[LIKE_LENGTHS]:.1%} in steps of like lengths, "
+        f"{in_turn(len(race.ways[0].seconds))}; a round is the same {sample.n_examples} examples "
+        f"in {n_steps} optimizer steps, {mean:.1f} tokens each on average "
+        f"({sample.mean_length:.1f} in the whole set). Padding: "
+        f"{sample.padding[LIKE_LENGTHS]:.1%} in steps of like lengths, "
         f"{sample.padding[SHUFFLED]:.1%} shuffled.",
         f"Useful work: real tokens a second times the plain algorithm's "
         f"{sample.flops_per_token / 1e9:.3g} GFLOP for each, over what a bare matrix product in "
-        f"our precision reached in the same rounds, {median(race.limit) / 1e9:.0f} GFLOP/s. Above "
-        "1, arithmetic was skipped. LLMs-from-scratch always computes in fp32.",
+        f"our precision reached in the same rounds, {own[1] / 1e9:.0f} GFLOP/s. Above 1, "
+        "arithmetic was skipped."
+        + "".join(
+            f" Over one in {name}, {rate / 1e9:.0f} GFLOP/s, ours comes to "
+            f"{race.useful(race.ways[0], name):.2f}."
+            for name, rate in more
+        )
+        + " LLMs-from-scratch always computes in fp32.",
     ]
 
 
@@ -233,7 +245,7 @@ def notes(race: Race) -> list[str]:
 def bench_ladder(work: Work, plan: Plan) -> Part:
     """Ours with its levers changed one at a time."""
     part, workers = Part(), []
-    known = {name: lever for name, lever in LEVERS.items() if lever.matters_on(work.device)}
+    known = {name: lever for name, lever in LEVERS.items() if lever.matters_to(work)}
     levers = {name: lever for name, lever in known.items() if lever.exists}
     left_out = [f"{name}: there is no such setting here" for name in known if name not in levers]
     together = {name: lever for name, lever in levers.items() if not lever.process_wide}

@@ -52,6 +52,14 @@ class Beginnings(NamedTuple):
     at: Tensor  # (B, T): which of the N is at each place; 0 where nobody looks
     firsts: Tensor  # (N - n): where each of the others stands first, among B x (T - n) places
 
+    def filled_up(self, multiple: int) -> "Beginnings":
+        """With as many more, at which nobody looks, as make N a multiple."""
+        n_more = -len(self.ids) % multiple
+        ids, positions, firsts = (
+            F.pad(t, (0, n_more)) for t in (self.ids, self.positions, self.firsts)
+        )
+        return Beginnings(ids, positions, self.at, firsts)
+
 
 def beginnings_of(batch: Batch) -> Beginnings | None:
     """None where rows hold several texts, or nothing to learn."""

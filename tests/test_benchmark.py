@@ -155,7 +155,7 @@ def test_each_lever_begins_with_the_same_loss_and_gradient(work, no_processes, m
     monkeypatch.setattr(training, "LEVERS", levers)
     part = training.bench_ladder(work, ONE_ROUND)
     [table] = part.tables
-    shown = {name for name, lever in levers.items() if lever.exists and lever.matters_on("cpu")}
+    shown = {name for name, lever in levers.items() if lever.exists and lever.matters_to(work)}
     assert set(names_in(table)) == {"ours", *shown}
     assert len(shown) >= 6
     assert "without a setting of tomorrow: there is no such setting here" in table["notes"]

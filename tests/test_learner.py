@@ -20,6 +20,7 @@ from gpt.learner import Diverged, Learner, recompute_on_the_way_back
 from gpt.lora import LoraConfig, add_lora
 from gpt.loss import supervised_rows
 from gpt.model import GPT
+from gpt.preamble import beginnings_of
 from gpt.segments import ANSWER, INSTRUCTION, Examples
 from gpt.settings import TrainSettings
 from tests.tiny import TINY, random_model
@@ -72,6 +73,31 @@ def test_however_a_step_is_cut_it_is_the_same_step(prompt_loss_weight):
         batch = data.batch([i])
         means.append(learner.loss_of(batch).item() / batch.weights.sum().item())
     assert abs(np.mean(means) - whole[0].loss_sum / whole[0].weight_sum) > 1e-3
+
+
+class Products(TorchDispatchMode):
+    """How many rows the products of a block have."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), more=None):
+        if function is torch.ops.aten.addmm.default:
+            self.rows.add(len(arguments[1]))
+        return function(*arguments, **(more or {}))
+
+
+@pytest.mark.parametrize(("name", "tile"), [("bf16", 32), ("fp32", 1)])
+def test_kernels_for_bf16_on_a_cpu_are_made_for_few_numbers_of_rows(name, tile):
+    data, learner = instruction_set(), learner_of(precision=Precision(name, ""))
+    learner.find_shared = beginnings_of
+    for examples in ([0], [1, 2, 3], range(8)):
+        batch = data.batch(examples)
+        with Products() as products:
+            learner.loss_of(batch)
+        of_all, of_some = len(beginnings_of(batch).ids), len(supervised_rows(batch).rows)
+        assert products.rows == {-(-n // tile) * tile for n in (of_all, of_some)}
 
 
 def test_packed_rows_make_the_same_step_as_padded_ones():

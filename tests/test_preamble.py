@@ -10,7 +10,7 @@ import torch
 from gpt.batching import collate_weighted
 from gpt.compiling import Compiled
 from gpt.learner import Learner
-from gpt.loss import plain_loss, summed_loss
+from gpt.loss import plain_loss, summed_loss, supervised_rows
 from gpt.model import causal_mask
 from gpt.preamble import _SHORT, _attended, beginnings_of, n_alike, worth_sharing
 from gpt.setting_rules import check
@@ -69,6 +69,23 @@ def test_loss_and_gradients_are_those_of_whole_rows(recompute, prompt_loss_weigh
         torch.testing.assert_close(
             gradients_of(once, model), gradients_of(plain, model), rtol=1e-5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("multiple", [1, 7, 32])
+def test_filled_up_to_a_multiple_it_is_the_same_loss_and_gradient(multiple):
+    model, batch = random_model(), batch_of(*TAILS, prompt_loss_weight=0.3)
+    once, picked = beginnings_of(batch), supervised_rows(batch)
+    expected = summed_loss(model, batch, picked=picked, once=once)
+    more, all_picked = once.filled_up(multiple), picked.filled_up(multiple)
+    for many, few in ((more.ids, once.ids), (all_picked.rows, picked.rows)):
+        assert len(few) <= len(many) < len(few) + multiple and len(many) % multiple == 0
+    for its_once in (more, None):
+        loss = summed_loss(model, batch, picked=all_picked, once=its_once)
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            gradients_of(loss, model), gradients_of(expected, model), rtol=1e-5, atol=1e-6
+        )
+        expected = summed_loss(model, batch, picked=picked, once=once)  # its graph was used
 
 
 def test_a_batch_of_one_column():
