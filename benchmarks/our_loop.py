@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.work import LIKE_LENGTHS, SHUFFLED, Work
-from benchmarks.workers import forget_peak, peak_memory
+from benchmarks.workers import as_torch_comes, forget_peak, peak_memory
 from gpt import loss as loss_chapter
 from gpt.batching import Batch
 from gpt.dataset import InstructionSet
@@ -36,7 +36,8 @@ class Lever:
     tiles: bool = True  # of the head, on a GPU
     fused: bool = True  # AdamW in one kernel
     waits: bool = False  # for what a step came to, before the next is begun
-    fills_up: bool = True  # the number of places, to whole tiles
+    fills_up: bool = True  # the number of places
+    few_kernels: bool = True  # of those for bf16 are kept
     only_on: str | None = None  # the kind of device that it makes a difference on
     only_in: str | None = None  # the precision that it does so in
     process_wide: bool = False  # cannot be changed back: it needs a process of its own
@@ -50,8 +51,8 @@ class Lever:
         return not self.settings or bool(set(self.settings) & set(names()))
 
     def matters_to(self, work: Work) -> bool:
-        on, its_precision = torch.device(work.device).type, work.precision
-        return self.only_on in (None, on) and self.only_in in (None, its_precision)
+        kind, precision = torch.device(work.device).type, work.precision
+        return self.only_on in (None, kind) and self.only_in in (None, precision)
 
 
 OURS = Lever()
@@ -67,6 +68,9 @@ LEVERS = {
     "without fused AdamW": Lever(fused=False),
     "without malloc settings": Lever({"tune_malloc": False}, process_wide=True),
     "waiting for each step": Lever(waits=True, only_on="cuda"),
+    "without a limit on kernels for bf16": Lever(
+        few_kernels=False, only_on="cpu", only_in="bf16", process_wide=True
+    ),
     "with one thread": Lever({"threads": 1}),
     "with packing": Lever({"packed": True}),
     "with the GELU recomputed": Lever({"recompute_gelu": "always"}),
@@ -81,7 +85,7 @@ LEVERS = {
         },
         plain_loss=True,
         fused=False,
-        fills_up=False,
+        few_kernels=False,
         process_wide=True,
     ),
 }
@@ -108,6 +112,8 @@ class OurLoop:
             lever.settings.get("tune_malloc", True) for lever in levers.values()
         ):
             keep_freed_memory()
+        if not all(lever.few_kernels for lever in levers.values()):
+            as_torch_comes()
 
     def first_step(self, name: str, step: list[int]) -> tuple[float, float]:
         """Its loss and the length of its gradient, from the weights that all begin with, in fp32.
@@ -198,7 +204,7 @@ class OurLoop:
         for state in learner.optimizer.state.values():
             state["step"] = state["step"].to(counts_on)
         if not lever.fills_up:
-            learner.tile = 1
+            learner.multiple = 1
         loss_chapter._DEVICES_WITH_TILES = ("cuda",) if lever.tiles else ()
         if lever.waits or not lever.fused:  # what is not fused cannot be told to leave a step out
             learner.looks_later = False

@@ -101,7 +101,9 @@ def _serve(pipe: Connection, kind: type, arguments: tuple) -> None:
 
 
 def as_torch_comes() -> None:
-    """For a process of a peer, before it multiplies: what importing our own modules has set."""
+    """Take back what importing our own modules has set: for a peer's process, before it
+    multiplies. (A user's own number stays, but for one that is ours.)
+    """
     for name, n in KERNELS_KEPT.items():
         if os.environ.get(name) == n:
             del os.environ[name]

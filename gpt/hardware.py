@@ -39,8 +39,9 @@ _OF_A_CONTAINER = (
 )
 # oneDNN, which multiplies bf16 on a CPU, keeps what it has made for each shape that it met, and so
 # does what torch has in front of it: 1,024 of them each, with memory to work in, 77 MB more with
-# each step of 124M whose lengths are new. Both ask for these numbers when they first multiply, and
-# make anew what they no longer have, in no time that could be measured.
+# each step of 124M whose lengths are new. Those of a step are some 25. More of them, whose lengths
+# seldom come again, gain little, and 64 in front take memory again (docs/experiments.md). Both ask
+# for these numbers when they first multiply.
 KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32", "LRU_CACHE_CAPACITY": "4"}
 for _name, _n in KERNELS_KEPT.items():
     os.environ.setdefault(_name, _n)
@@ -157,6 +158,11 @@ def _told_of_cpu(name: str) -> str:
     except OSError:
         pass
     return ""
+
+
+def has_amx() -> bool:
+    """Whether the CPU multiplies bf16 in tiles, of 16 rows at most."""
+    return getattr(torch.cpu, "_is_amx_tile_supported", bool)()
 
 
 def _cpu_has_bf16() -> bool:

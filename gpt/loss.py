@@ -88,7 +88,8 @@ def summed_loss(
     """The same from a model, without logits for what is not supervised.
 
     picked: the batch's `supervised_rows`, where they are known; hidden_of: `model.hidden` compiled;
-    once: the batch with each beginning of its rows once, computed in its place (preamble.py).
+    once: the batch with each beginning of its rows once, computed in its place (preamble.py). Both
+    may be filled up.
     """
     rows, targets, weights = picked or supervised_rows(batch)
     hidden_of = hidden_of or model.hidden
@@ -110,7 +111,8 @@ def chunked_loss(
     and the logits are forgotten: no more arithmetic than the plain form, and one chunk of memory.
     """
     if chunk is None:
-        chunk = max(1, CHUNK_NUMBERS // head.size(0))
+        most = CHUNK_NUMBERS // head.size(0)
+        chunk = max(1, most - most % _TILE if most > _TILE else most)  # no odd rest, either
     if not torch.is_grad_enabled():  # validation: no way back, nothing to carry
         return _in_chunks(hidden, head, targets, weights, chunk, None)
     return _ChunkedLoss.apply(hidden, head, targets, weights, chunk)

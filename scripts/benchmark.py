@@ -75,13 +75,18 @@ def main() -> None:
     vocabulary = arguments.vocabulary or (
         BESIDE / "gpt2" if (BESIDE / "gpt2").is_dir() else find_model("gpt2")
     )
+    asked = [name for name in PARTS if not arguments.parts or name in arguments.parts]
+    if asked == list(PARTS):  # a folder that cannot be is told of before, and not after all rounds
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {arguments.out}: {error.strerror}") from None
     ends, parts = time.perf_counter() + 60 * arguments.minutes, {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         work = make_work(
             Path(scratch) / "model", arguments.size, records, vocabulary, str(device), precision,
             arguments.threads, arguments.batch,
         )  # fmt: skip
-        asked = [name for name in PARTS if not arguments.parts or name in arguments.parts]
         for i, name in enumerate(asked):
             left = max(0.0, ends - time.perf_counter())
             seconds = left * PARTS[name] / sum(PARTS[later] for later in asked[i:])
@@ -96,7 +101,7 @@ def main() -> None:
             print(report.tables_of(vars(parts[name])), flush=True)
     setting = report.setting(str(device), precision, arguments.size, arguments.threads)
     found = report.results(setting, parts)
-    if set(parts) == set(PARTS):
+    if asked == list(PARTS):
         print(f"\nwritten: {report.write(found, arguments.out)}, .json and .svg beside it")
 
 

@@ -165,7 +165,21 @@ def test_each_lever_begins_with_the_same_loss_and_gradient(work, no_processes, m
 def test_a_lever_is_what_a_run_may_be_asked_for(name):
     lever = training.LEVERS[name]
     check_each(TrainSettings(**lever.settings))
-    assert lever.process_wide == ("tune_malloc" in lever.settings)
+    assert lever.process_wide == ("tune_malloc" in lever.settings or not lever.few_kernels)
+
+
+def test_a_lever_is_shown_where_it_makes_a_difference(work):
+    name = "without filling up"
+    for device, precision, is_shown in (
+        ("cpu", "bf16", True), ("cpu", "fp32", False), ("cuda:1", "bf16", False),
+    ):  # fmt: skip
+        there = replace(work, device=device, precision=precision)
+        assert training.LEVERS[name].matters_to(there) is is_shown
+        assert training.LEVERS["without a head in tiles"].matters_to(there) is ("cuda" in device)
+    loop = OurLoop(work, {"ours": OURS, name: training.LEVERS[name]})
+    for which, multiple in (("ours", 32), (name, 1)):
+        loop._take_up(which)[0].multiple = 32
+        assert loop._take_up(which)[0].multiple == multiple
 
 
 def test_a_lever_that_was_pulled_is_pulled(work):
@@ -298,11 +312,12 @@ def test_the_page_is_made_of_the_rounds_and_only_when_all_parts_ran(
     assert "without buckets" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []  # one part alone is printed
 
-    run_command(world, tmp_path, monkeypatch)
-    found = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
-    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    out = tmp_path / "a folder" / "that is new"
+    run_command(world, out, monkeypatch)
+    found = json.loads((out / "benchmarks.json").read_text(encoding="utf-8"))
+    page = (out / "benchmarks.md").read_text(encoding="utf-8")
     assert page == report.page(found)
-    assert (tmp_path / "benchmarks.svg").read_bytes().startswith(b"<?xml")
+    assert (out / "benchmarks.svg").read_bytes().startswith(b"<?xml")
     assert "TRL tuned: left out, as trl is not installed" in page
     assert "the book: left out, as llms_from_scratch is not installed" in page
     assert "transformers: left out, as transformers is not installed" in page
@@ -324,6 +339,17 @@ def test_what_cannot_be_meant_is_refused(world, tmp_path, monkeypatch, capsys, a
         run_command(world, tmp_path, monkeypatch, *arguments)
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_is_told_of_before_the_first_round(
+    world, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "a file").write_text("", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        run_command(world, tmp_path / "a file" / "within", monkeypatch)
+    assert ended.value.code != 0
+    heard = capsys.readouterr()
+    assert "--out" in heard.err and not heard.out
 
 
 # ---- peers -----------------------------------------------------------------------------------

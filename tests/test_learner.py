@@ -75,29 +75,39 @@ def test_however_a_step_is_cut_it_is_the_same_step(prompt_loss_weight):
     assert abs(np.mean(means) - whole[0].loss_sum / whole[0].weight_sum) > 1e-3
 
 
-class Products(TorchDispatchMode):
-    """How many rows the products of a block have."""
+class NumbersOfPlaces(TorchDispatchMode):
+    """Of the products of projections and head, on the way out and back."""
 
-    def __init__(self):
+    def __init__(self, sizes):
         super().__init__()
-        self.rows = set()
+        self.sizes, self.found = sizes, set()
 
     def __torch_dispatch__(self, function, types, arguments=(), more=None):
-        if function is torch.ops.aten.addmm.default:
-            self.rows.add(len(arguments[1]))
+        if function in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            n, k, m = *arguments[-2].shape, arguments[-1].size(1)
+            self.found |= {size for size in (n, k, m) if size not in self.sizes}
         return function(*arguments, **(more or {}))
 
 
-@pytest.mark.parametrize(("name", "tile"), [("bf16", 32), ("fp32", 1)])
-def test_kernels_for_bf16_on_a_cpu_are_made_for_few_numbers_of_rows(name, tile):
-    data, learner = instruction_set(), learner_of(precision=Precision(name, ""))
+@pytest.mark.parametrize(
+    ("name", "amx", "multiple"), [("bf16", True, 32), ("bf16", False, 1), ("fp32", True, 1)]
+)
+def test_kernels_for_bf16_are_made_for_few_numbers_of_places(monkeypatch, name, amx, multiple):
+    monkeypatch.setattr("gpt.learner.has_amx", lambda: amx)
+    monkeypatch.setattr(loss_chapter, "CHUNK_NUMBERS", 100 * TINY.vocab_size)
+    data = instruction_set((31, 29, 30, 27, 31, 28, 26, 31), prompt_loss_weight=0.3)
+    learner = learner_of(precision=Precision(name, ""))
     learner.find_shared = beginnings_of
+    C = TINY.n_embd
     for examples in ([0], [1, 2, 3], range(8)):
         batch = data.batch(examples)
-        with Products() as products:
-            learner.loss_of(batch)
+        with NumbersOfPlaces({C, 3 * C, 4 * C, TINY.vocab_size}) as seen:
+            learner.loss_of(batch).backward()
         of_all, of_some = len(beginnings_of(batch).ids), len(supervised_rows(batch).rows)
-        assert products.rows == {-(-n // tile) * tile for n in (of_all, of_some)}
+        filled_up = {-(-n // multiple) * multiple for n in (of_all, of_some)}
+        at_once = {min(64, n) for n in filled_up}, {n % 64 for n in filled_up}  # by the head
+        assert filled_up - seen.sizes <= seen.found <= filled_up.union(*at_once)
+        assert all(n % multiple == 0 for n in seen.found)
 
 
 def test_packed_rows_make_the_same_step_as_padded_ones():

@@ -34,13 +34,13 @@ def same_threads():
 
 
 def losses_with(
-    work: Work, lever, looks_later: bool = False, tile: int | None = None
+    work: Work, lever, looks_later: bool = False, multiple: int | None = None
 ) -> tuple[OurLoop, list[float]]:
     """Of so many steps, the same examples in each, whatever the lever would have grouped."""
     loop = OurLoop(work, {"it": lever})
     learner, data = loop._take_up("it")
     learner.looks_later = looks_later  # as on a GPU
-    learner.tile = tile or learner.tile  # as in bf16 on a CPU
+    learner.multiple = multiple or learner.multiple  # as in bf16 on a CPU with AMX
     sample = sample_steps(work, N_STEPS).steps[SHUFFLED]
     steps = (sample * N_STEPS)[:N_STEPS]
     losses = []
@@ -80,7 +80,7 @@ def test_thirty_steps_that_are_looked_at_later_are_the_same_steps(work, losses_o
 
 
 def test_thirty_steps_whose_places_are_filled_up_are_the_same_steps(work, losses_of_ours):
-    _, losses = losses_with(work, OURS, tile=32)
+    _, losses = losses_with(work, OURS, multiple=32)
     torch.testing.assert_close(losses, losses_of_ours, rtol=1e-5, atol=1e-5)
 
 

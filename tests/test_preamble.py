@@ -72,20 +72,30 @@ def test_loss_and_gradients_are_those_of_whole_rows(recompute, prompt_loss_weigh
 
 
 @pytest.mark.parametrize("multiple", [1, 7, 32])
-def test_filled_up_to_a_multiple_it_is_the_same_loss_and_gradient(multiple):
-    model, batch = random_model(), batch_of(*TAILS, prompt_loss_weight=0.3)
-    once, picked = beginnings_of(batch), supervised_rows(batch)
-    expected = summed_loss(model, batch, picked=picked, once=once)
-    more, all_picked = once.filled_up(multiple), picked.filled_up(multiple)
-    for many, few in ((more.ids, once.ids), (all_picked.rows, picked.rows)):
-        assert len(few) <= len(many) < len(few) + multiple and len(many) % multiple == 0
-    for its_once in (more, None):
-        loss = summed_loss(model, batch, picked=all_picked, once=its_once)
-        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(
-            gradients_of(loss, model), gradients_of(expected, model), rtol=1e-5, atol=1e-6
-        )
-        expected = summed_loss(model, batch, picked=picked, once=once)  # its graph was used
+@pytest.mark.parametrize("recompute", [False, True])
+def test_filled_up_to_a_multiple_it_is_the_same_loss_and_gradient(recompute, multiple):
+    model, draw = random_model(), random.Random(3)
+    model.recompute = recompute
+    for n_rows in (1, 2, 5, 13):
+        rows = rows_at_random(draw, n_rows)
+        if n_rows > 1:
+            rows[0] = [4, 7], [False, False]  # learns nothing
+        examples = [(PREAMBLE + ids, [False] * len(PREAMBLE) + learnt) for ids, learnt in rows]
+        batch = collate_weighted(examples, pad_id=0, prompt_loss_weight=0.0)
+        once, picked = beginnings_of(batch), supervised_rows(batch)
+        if once is None:
+            continue
+        expected = summed_loss(model, batch, picked=picked, once=once)
+        its_gradients = gradients_of(expected, model)
+        more, all_picked = once.filled_up(multiple), picked.filled_up(multiple)
+        for many, few in ((more.ids, once.ids), (all_picked.rows, picked.rows)):
+            assert len(few) <= len(many) < len(few) + multiple and len(many) % multiple == 0
+        for its_once in (more, None):
+            loss = summed_loss(model, batch, picked=all_picked, once=its_once)
+            torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-5)
+            torch.testing.assert_close(
+                gradients_of(loss, model), its_gradients, rtol=1e-5, atol=1e-5
+            )
 
 
 def test_a_batch_of_one_column():
