@@ -112,7 +112,12 @@ def picture(found: dict[str, Any]) -> bytes:
             names, values = bars["names"], bars["values"]
             colors = [BLUE if name.startswith("ours") else ORANGE for name in names]
             drawn = panel.barh(names, values, color=colors, height=0.7)
-            panel.bar_label(drawn, fmt="%.3g", padding=3, color=GREY)
+            panel.bar_label(
+                drawn,
+                fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+                padding=3,
+                color=GREY,
+            )
             panel.set_title(bars["title"], loc="left", fontsize=10, x=-0.5)  # above the names
             panel.invert_yaxis()
             panel.set_xticks([])
