@@ -11,8 +11,8 @@ takes half a minute or a minute, before the first step, at every start.
 So it pays where the rest of the run is long, and by itself it is only chosen on a GPU. On a CPU
 most of the time goes into products: steps of 124M in fp32 were 1.02 to 1.14 times as fast at 8
 examples, and no faster at 16 (docs/experiments.md). That takes long to pay the first minutes back,
-and needs a C++ compiler. And what is compiled shares no beginnings (preamble.py). Those steps shared
-none either way; beside one that does, a compiled step is the slower one (docs/benchmarks.md).
+and needs a C++ compiler. And what is compiled shares no beginnings (preamble.py): those steps had
+none either way, and beside one that does, a compiled step is the slower one (docs/benchmarks.md).
 `--compile` asks for it.
 
     python -m gpt.compiling     # runs of several lengths, and what each is given
