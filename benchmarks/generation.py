@@ -26,10 +26,10 @@ from benchmarks.our_loop import synchronize
 from benchmarks.rounds import Part, Plan, in_turn, missing
 from benchmarks.work import Work
 from benchmarks.workers import WayFailed, Worker, as_torch_comes
-from gpt import passes, product
+from gpt import laid_out, passes, product, screening, slots
 from gpt.errors import UserError
 from gpt.generate import generate
-from gpt.hardware import choose_precision, features_of
+from gpt.hardware import choose_precision, features_of, has_amx
 from gpt.model import GPT
 from gpt.slots import read_filled_up
 from gpt.weights import load_model
@@ -76,17 +76,38 @@ class OurWriter(_Writer):
     def write(self, prompts: list[list[int]], n_new: int, how: Any) -> list[list[int]]:
         how = dict(how or {})
         name = how.pop("without", None)
-        with LEVERS[name]() if name else nullcontext():
+        with LEVERS[name].off() if name else nullcontext():
             found = generate(self.model, prompts, n_new, end_id=-1, **how)
         return [answer.ids for answer in found]
 
 
-TURNED = "turned products"
-LEVERS: dict[str, Callable[[], AbstractContextManager]] = {
+@dataclass(frozen=True)
+class _Lever:
+    """What is done on a CPU to be sooner, and can be left."""
+
+    off: Callable[[], AbstractContextManager]
+    precision: str = "fp32"  # in which it is shown
+    is_here: Callable[[], bool] = lambda: True  # whether it does anything on this CPU
+
+
+LEVERS = {
     # So many rows that nobody has them.
-    TURNED: lambda: patch.object(product, "_FEWEST", 10**9),
-    "what prompts share": lambda: patch.multiple(
-        passes, n_alike=lambda prompts: 0, read_into=read_filled_up
+    "turned products": _Lever(
+        lambda: patch.object(product, "_FEWEST", 10**9), is_here=lambda: product.pays_here()
+    ),
+    "what prompts share": _Lever(
+        lambda: patch.multiple(passes, n_alike=lambda prompts: 0, read_into=read_filled_up)
+    ),
+    "a screened head": _Lever(
+        lambda: patch.object(screening, "pays", lambda head: False), is_here=lambda: has_amx()
+    ),
+    "weights laid out": _Lever(
+        lambda: patch.object(laid_out, "is_laid_out_here", lambda weight: False),
+        "bf16",
+        lambda: has_amx(),
+    ),
+    "keys kept in bf16": _Lever(
+        lambda: patch.object(slots, "has_amx", lambda: False), "bf16", lambda: has_amx()
     ),
 }
 
@@ -177,11 +198,11 @@ def bench_generation(work: Work, plan: Plan) -> Part:
             without = {"graphs": False}
             ways.append(Writing("ours, without CUDA graphs", workers[0], everything, without))
         elif work.device == "cpu":
-            # (The products of bf16 are never turned. The others are shown once.)
             ways += [
-                Writing(f"ours, without {name}", workers[0], everything, {"without": name}, (FP32,))
-                for name in LEVERS
-                if name != TURNED or product.pays_here()
+                Writing(f"ours, without {name}", workers[0], everything, {"without": name}, shown)
+                for name, lever in LEVERS.items()
+                for shown in [(lever.precision,)]
+                if lever.is_here()
             ]
         theirs = None
         if absent := missing("transformers"):
@@ -264,6 +285,9 @@ def _that_agree(work: Work, ways: list[Writing], n_new: int) -> tuple[list[Writi
     kept, left_out = ways[:1], []
     model, right = load_model(work.folder), None
     for way in ways:
+        if way.precisions and FP32 not in way.precisions:  # a lever that does nothing in fp32
+            kept.append(way)
+            continue
         prompts = [work.prompts[i] for i in way.places]
         _, new = way.worker.call("answer", prompts, n_new, way.how, FP32)
         right = right or new

@@ -18,6 +18,7 @@ from numbers import Integral
 
 from gpt.cli import run
 from gpt.decoding import knows_by_heart
+from gpt.laid_out import laid_out
 from gpt.lookup import checked_lookup
 from gpt.model import GPT, evaluating
 from gpt.passes import Passes
@@ -103,7 +104,7 @@ def generate(
         else:
             begin.append(row)
     passes = Passes(model, begin, sampling, ending, batch_size, use_cache, graphs, lookup)
-    with evaluating(model), closing(passes):
+    with evaluating(model), closing(passes), laid_out(passes.weights()):
         while passes.rows or passes.waiting:
             for row, reason in passes.next():
                 tell(row, reason)

@@ -183,7 +183,7 @@ def logits_of(hidden: Tensor, head: Tensor) -> Tensor:
     """
     N, V = len(hidden), len(head)
     if not _is_slow_at_once(hidden, head):
-        return F.linear(hidden, head)
+        return product(hidden, head.T)
     logits = hidden.new_empty(N, V)
     for start in range(0, V, _HEAD_PART):
         part = slice(start, start + _HEAD_PART)
@@ -207,13 +207,30 @@ def most_likely(hidden: Tensor, head: Tensor, n_tokens: int) -> Tensor:
     highest, places = [], []
     for start in range(0, n_tokens, size):
         logits = product(hidden, head[start : start + size].T)  # (N, part)
-        most = logits[:, : n_tokens - start].max(1)
-        highest.append(most.values)
-        places.append(most.indices + start)
+        values, indices = _highest(logits[:, : n_tokens - start])
+        highest.append(values)
+        places.append(indices + start)
     in_parts = torch.stack(highest)  # (parts, N)
     part = in_parts.argmax(0, keepdim=True)
     place = torch.stack(places).gather(0, part)
     return torch.where(in_parts.gather(0, part).isfinite(), place, -1)[0]
+
+
+def _highest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """`logits.max(1)`: the highest alone is found many numbers at a time, and where it stands is
+    asked of one part.
+    """
+    n, V = len(logits), logits.size(1)
+    if V < 2 * _HEAD_PART:
+        return logits.max(1)
+    n_parts = V // _HEAD_PART
+    parts = logits[:, : n_parts * _HEAD_PART].unflatten(1, (n_parts, _HEAD_PART))
+    rest = logits[:, -_HEAD_PART:]  # and some of the last part
+    of_parts = torch.cat([parts.amax(2), rest.amax(1, keepdim=True)], 1)  # (N, n_parts + 1)
+    start = (of_parts.argmax(1, keepdim=True) * _HEAD_PART).clamp(max=V - _HEAD_PART)
+    places = start + torch.arange(_HEAD_PART, device=logits.device)
+    values, indices = logits.gather(1, places).max(1)
+    return values, places[torch.arange(n), indices]
 
 
 def surprise(hidden: Tensor, head: Tensor, targets: Tensor) -> list[float]:

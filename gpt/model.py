@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from gpt.cli import run
 from gpt.config import GPTConfig
 from gpt.errors import UserError
+from gpt.laid_out import product_if_laid_out
 from gpt.product import product
 
 # Who may look at whom: as a matrix of booleans, as a way to attend, or None: the past and oneself.
@@ -161,7 +162,12 @@ class MLP(nn.Module):
         self.recompute = False  # what the bend makes: the widest that is kept for the way back
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.c_fc(x)  # (B, T, 4C)
+        fc = self.c_fc
+        if type(fc) is Projection:  # neither adapted nor quantised
+            bent = product_if_laid_out(x, fc.weight, fc.bias, gelu=True)
+            if bent is not None:
+                return self.resid_dropout(self.c_proj(bent))
+        x = fc(x)  # (B, T, 4C)
         # (A compiler decides by itself what to keep.)
         if self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             x = checkpoint(self._bent, x, use_reentrant=False)  # stops ahead of the product

@@ -23,11 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpt import screening
 from gpt.decoding import Decoder, are_wanted, can_be_recorded
 from gpt.hardware import to_device
+from gpt.laid_out import SOON
 from gpt.lookup import MOST_ROWS, believed, guesses
 from gpt.loss import logits_of, most_likely, surprise
-from gpt.model import GPT
+from gpt.model import GPT, Projection
 from gpt.preamble import n_alike
 from gpt.product import n_computed
 from gpt.rows import Ending, Row
@@ -69,10 +71,22 @@ class Passes:
         # The most likely token is all that is wanted.
         self.is_plain = sampling.is_plain and not ending.logprobs
         self.lookup = lookup
+        self.goes_on = new >= SOON  # what is made ready once comes in again, pass by pass
+        head = model.wte.weight
+        screened = self.is_plain and self.goes_on and screening.pays(head)
+        self.screen = screening.Screen(head, self.n_tokens) if screened else None
         if graphs is None:
             graphs = are_wanted(self.device) and (not lookup or self.n_slots > MOST_ROWS)
         self.uses_decoder = graphs and can_be_recorded(model)
         self.decoder: Decoder | None = None  # there from the first pass on that it does
+
+    def weights(self) -> list[Tensor]:
+        """What is multiplied by, pass after pass, each (in, out)."""
+        if not self.goes_on:
+            return []
+        head = self.screen.rounded if self.screen else self.model.wte.weight
+        projections = (m for m in self.model.modules() if isinstance(m, Projection))
+        return [head.T, *(projection.weight for projection in projections)]
 
     def close(self) -> None:
         if self.decoder is not None:
@@ -211,6 +225,8 @@ class Passes:
     def _choose(self, rows: list[Row], first: int, hidden: Tensor) -> Tensor:
         """(B, C) -> the next token of each row, (B)."""
         head, n, penalty = self.model.wte.weight, self.n_tokens, self.sampling.repetition_penalty
+        if self.screen:
+            return self.screen.most_likely(hidden[: len(rows)])
         if self.is_plain:
             return most_likely(hidden, head, n)[: len(rows)]
         seen, logits = None, logits_of(hidden[: len(rows)], head).float()

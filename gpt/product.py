@@ -14,8 +14,9 @@ times as long. So rows are filled up to such a number, and a few rows keep the u
 
 That was measured in fp32, with MKL, which torch calls on an x86 CPU, on CPUs of AMD. On one of
 Intel's, for which MKL has other kernels, the usual way is the faster one, up to 1.5 times: there it
-is kept, and elsewhere. So it is in training (docs/experiments.md): attention over several tokens
-wants its numbers the usual way, and to turn them back costs more than there is to gain.
+is kept, and elsewhere; but bf16 may be laid out for AMX (laid_out.py). And it is kept in training
+(docs/experiments.md): attention over several tokens wants its numbers the usual way, and to turn
+them back costs more than there is to gain.
 
     python -m gpt.product       # how many rows are computed, and where the result lies
 """
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from gpt.cli import run
 from gpt.hardware import is_amd
+from gpt.laid_out import product_if_laid_out
 
 _FEWEST = 16  # rows that it is good for; 9 to 15 are filled up to as many
 _STEP = 8
@@ -58,6 +60,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     x: rows (N, in), or tokens (B, T, in), which are rows where each B has one.
     """
+    found = product_if_laid_out(x, weight, bias)
+    if found is not None:
+        return found
     if was_measured(x) and was_measured(weight):
         n_rows = x.shape[:-1].numel()
         if n_rows >= _FEWEST and n_rows % _STEP == 0 and len(x) == n_rows:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.hardware import to_device
+from gpt.hardware import has_amx, to_device
 from gpt.model import GPT, Mask, causal_mask
 from gpt.preamble import Beginnings, each_once
 
@@ -71,11 +71,12 @@ class Slots:
         mask = self._write(places, _whole_lines(max(numbers) + 1))
         if places.size(1) > 1 or not _looks_in_groups(places.device, self._shape[1]):
             return mask
-        hidden = torch.zeros(mask[:, 0].shape).masked_fill_(~mask[:, 0], -math.inf)  # (B, 1, S)
+        hidden = torch.zeros(mask[:, 0].shape, dtype=self._keys[0].dtype)  # (B, 1, S)
+        hidden.masked_fill_(~mask[:, 0], -math.inf)
         for start in range(0, len(numbers), _GROUP):
             rows = slice(start, start + _GROUP)
             stop = _whole_lines(max(numbers[rows]) + 1)
-            self._groups.append((rows, stop, hidden[rows, :, self._n_shared : stop]))
+            self._groups.append((rows, stop, hidden[rows, :, :stop]))
         return self._attend
 
     def write_within(self, places: Tensor, n_seen: int) -> Tensor:
@@ -95,30 +96,39 @@ class Slots:
         return (there <= places[:, :, None])[:, None]  # (B, 1, T, S)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs). Rows of q beyond
-        those that write are nobody's, and get zeros.
-
-        One softmax over scores from two places: of the shared tokens, for all rows in one product,
-        and of each row's own. All of it is of the keys' type, fp32 at least.
+        """softmax(q @ k.T / sqrt(hs)) @ v, for q (B, nh, 1, hs) -> (B, nh, 1, hs), of the keys'
+        type inside. Rows of q beyond those that write are nobody's, and get zeros.
         """
-        with torch.autocast("cpu", enabled=False):
-            return self._attended(q.to(k.dtype), k, v).to(q.dtype)
-
-    def _attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        n = self._n_shared
         n_vain = len(q) - len(k)
-        q = q[: len(k)] / math.sqrt(q.size(-1))
+        attended = self._by_kernel if k.dtype.itemsize < 4 else self._written_out
+        with torch.autocast("cpu", enabled=False):
+            y = attended(q[: len(k)].to(k.dtype), k, v).to(q.dtype)
+        return F.pad(y, (0, 0, 0, 0, 0, 0, 0, n_vain)) if n_vain else y
+
+    def _by_kernel(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        y = []
+        for rows, stop, hidden in self._groups:
+            k_seen, v_seen = k[rows, :, :stop], v[rows, :, :stop]
+            hidden = hidden[:, None]  # (B, 1, 1, stop)
+            y.append(F.scaled_dot_product_attention(q[rows], k_seen, v_seen, attn_mask=hidden))
+        return torch.cat(y)
+
+    def _written_out(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One softmax over scores from two places: of the shared tokens, for all rows in one
+        product, and of each row's own.
+        """
+        n = self._n_shared
+        q = q / math.sqrt(q.size(-1))
         by_head = q[:, :, 0].transpose(0, 1)  # (nh, B, hs)
         of_shared = (by_head @ k[0, :, :n].transpose(1, 2)).transpose(0, 1)  # (B, nh, n)
         y, to_shared = [], []
         for rows, stop, hidden in self._groups:
             of_own = (q[rows] @ k[rows, :, n:stop].transpose(2, 3))[:, :, 0]  # (…, nh, stop - n)
-            shares = torch.cat([of_shared[rows], of_own + hidden], 2).softmax(2)
+            shares = torch.cat([of_shared[rows], of_own + hidden[:, :, n:]], 2).softmax(2)
             to_shared.append(shares[:, :, :n])
             y.append(shares[:, :, None, n:] @ v[rows, :, n:stop])  # (…, nh, 1, hs)
         of_all = torch.cat(to_shared).transpose(0, 1) @ v[0, :, :n]  # (nh, B, hs)
-        y = torch.cat(y) + of_all.transpose(0, 1)[:, :, None]
-        return F.pad(y, (0, 0, 0, 0, 0, 0, 0, n_vain))
+        return torch.cat(y) + of_all.transpose(0, 1)[:, :, None]
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put away the new keys and values of a block, (B, nh, T, hs), or of one row that stands
@@ -142,7 +152,8 @@ class Slots:
             rows[:, :, self.length :] = new
             return rows
         B = len(self._places)  # there may be more: nobody's
-        buffer.view(-1, new.size(3))[self._lines] = new[:B].flatten(0, 2).to(buffer.dtype)
+        vectors = new[:B].flatten(0, 2).to(buffer.dtype)  # (B * nh * T, hs)
+        _as_words(buffer.view(-1, new.size(3)))[self._lines] = _as_words(vectors)
         return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
 
     def share(self, n: int) -> None:
@@ -185,6 +196,14 @@ def _put_in_rows(x: Tensor, numbers: Tensor) -> Tensor:
     return x[0][:, numbers].transpose(0, 1)
 
 
+def _as_words(x: Tensor) -> Tensor:
+    """(…, hs), the same memory as numbers of 8 bytes, if it is so many: sooner moved than smaller
+    ones. It is the number of them that counts, and not what they hold.
+    """
+    fits = x.size(-1) * x.element_size() % 8 == 0 and x.device.type == "cpu"
+    return x.view(torch.int64) if fits else x
+
+
 def _whole_lines(n: int) -> int:
     return -(-n // _MULTIPLE) * _MULTIPLE
 
@@ -194,10 +213,11 @@ def _looks_in_groups(device: torch.device, n_slots: int) -> bool:
 
 
 def _kept_as(dtype: torch.dtype, device: torch.device, n_slots: int) -> torch.dtype:
-    """To make the keys of many rows wider for each token, as a CPU would to look at them in groups,
-    takes longer than all the rest of attention: so bf16 lies in memory as fp32 there.
+    """Keys in bf16 are half as many bytes to read, where there is a kernel that is fast at them. On
+    a CPU that is one with AMX. To make the keys of many rows wider for each token takes longer than
+    all the rest of attention: so on other CPUs bf16 lies in memory as fp32.
     """
-    if _looks_in_groups(device, n_slots):
+    if _looks_in_groups(device, n_slots) and not has_amx():
         return torch.promote_types(dtype, torch.float32)
     return dtype
 
