@@ -99,7 +99,8 @@ LEVERS = {
         lambda: patch.multiple(passes, n_alike=lambda prompts: 0, read_into=read_filled_up)
     ),
     "a screened head": _Lever(
-        lambda: patch.object(screening, "pays", lambda head: False), is_here=lambda: has_amx()
+        lambda: patch.object(screening, "is_worth_it", lambda head: False),
+        is_here=lambda: has_amx(),
     ),
     "weights laid out": _Lever(
         lambda: patch.object(laid_out, "is_laid_out_here", lambda weight: False),
@@ -285,9 +286,6 @@ def _that_agree(work: Work, ways: list[Writing], n_new: int) -> tuple[list[Writi
     kept, left_out = ways[:1], []
     model, right = load_model(work.folder), None
     for way in ways:
-        if way.precisions and FP32 not in way.precisions:  # a lever that does nothing in fp32
-            kept.append(way)
-            continue
         prompts = [work.prompts[i] for i in way.places]
         _, new = way.worker.call("answer", prompts, n_new, way.how, FP32)
         right = right or new

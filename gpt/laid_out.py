@@ -25,10 +25,10 @@ from torch import Tensor
 from gpt.cli import run
 from gpt.hardware import free_memory, has_amx
 
-SOON = 32  # passes: to lay out all takes as long as some 12 of them gain
+SOON = 32  # tokens that may be written: to lay out all takes what some 12 of their passes gain
 _STRIP = 32  # rows
 
-_copies: dict[tuple[int, torch.Size], Tensor] = {}  # by where a weight begins, and its shape
+_copies: dict[tuple, Tensor] = {}  # by where a weight lies
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def laid_out(weights: Iterable[Tensor]) -> Iterator[None]:
     if n_bytes <= (free_memory() or 0) // 2:
         with torch.no_grad():
             for weight in weights:
-                key = weight.data_ptr(), weight.shape
+                key = _where(weight)
                 if key not in _copies:  # another who writes with this model may be first
                     made[key] = torch.ops.mkldnn._reorder_linear_weight(_turned(weight))
     _copies.update(made)
@@ -49,6 +49,10 @@ def laid_out(weights: Iterable[Tensor]) -> Iterator[None]:
     finally:
         for key in made:
             _copies.pop(key, None)
+
+
+def _where(weight: Tensor) -> tuple:
+    return weight.data_ptr(), weight.shape, weight.stride()
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -79,7 +83,7 @@ def product_if_laid_out(
     """
     if torch.compiler.is_compiling() or not _copies or torch.is_grad_enabled():
         return None
-    copy = _copies.get((weight.data_ptr(), weight.shape))
+    copy = _copies.get(_where(weight))
     if copy is None or x.dtype != weight.dtype:
         return None
     then = ("gelu", [], "tanh") if gelu else ("none", [], None)

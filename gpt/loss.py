@@ -217,20 +217,19 @@ def most_likely(hidden: Tensor, head: Tensor, n_tokens: int) -> Tensor:
 
 
 def _highest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """`logits.max(1)`: the highest alone is found many numbers at a time, and where it stands is
-    asked of one part.
+    """`logits.max(1)`. On a CPU the highest alone is found many numbers at a time, and where it
+    stands is asked of one part.
     """
-    n, V = len(logits), logits.size(1)
-    if V < 2 * _HEAD_PART:
+    V = logits.size(1)
+    if V < 2 * _HEAD_PART or logits.device.type != "cpu":
         return logits.max(1)
     n_parts = V // _HEAD_PART
     parts = logits[:, : n_parts * _HEAD_PART].unflatten(1, (n_parts, _HEAD_PART))
     rest = logits[:, -_HEAD_PART:]  # and some of the last part
     of_parts = torch.cat([parts.amax(2), rest.amax(1, keepdim=True)], 1)  # (N, n_parts + 1)
     start = (of_parts.argmax(1, keepdim=True) * _HEAD_PART).clamp(max=V - _HEAD_PART)
-    places = start + torch.arange(_HEAD_PART, device=logits.device)
-    values, indices = logits.gather(1, places).max(1)
-    return values, places[torch.arange(n), indices]
+    values, indices = logits.gather(1, start + torch.arange(_HEAD_PART)).max(1)
+    return values, start[:, 0] + indices
 
 
 def surprise(hidden: Tensor, head: Tensor, targets: Tensor) -> list[float]:

@@ -163,7 +163,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fc = self.c_fc
-        if type(fc) is Projection:  # neither adapted nor quantised
+        # Neither adapted nor quantised, nor watched by a hook.
+        if type(fc) is Projection and not (fc._forward_hooks or fc._forward_pre_hooks):
             bent = product_if_laid_out(x, fc.weight, fc.bias, gelu=True)
             if bent is not None:
                 return self.resid_dropout(self.c_proj(bent))

@@ -71,9 +71,9 @@ class Passes:
         # The most likely token is all that is wanted.
         self.is_plain = sampling.is_plain and not ending.logprobs
         self.lookup = lookup
-        self.goes_on = new >= SOON  # what is made ready once comes in again, pass by pass
+        self.goes_on = new >= SOON  # what is made ready once pays for itself, pass by pass
         head = model.wte.weight
-        screened = self.is_plain and self.goes_on and screening.pays(head)
+        screened = self.is_plain and self.goes_on and screening.is_worth_it(head)
         self.screen = screening.Screen(head, self.n_tokens) if screened else None
         if graphs is None:
             graphs = are_wanted(self.device) and (not lookup or self.n_slots > MOST_ROWS)
@@ -177,7 +177,7 @@ class Passes:
         return [guesses([*r.prompt, *r.ids], min(most, new - len(r.ids) - 1)) for r in self.rows]
 
     def _believed(self, guessed: list[list[int]], hidden: Tensor) -> list[tuple[Row, int]]:
-        tokens = most_likely(hidden.flatten(0, 1), self.model.wte.weight, self.n_tokens)
+        tokens = self._most_likely(hidden.flatten(0, 1))
         likeliest = tokens.view(hidden.shape[:2]).tolist()
         of_each = zip(self.rows, map(believed, guessed, likeliest), strict=True)
         return [(row, id) for row, ids in of_each for id in ids]
@@ -225,10 +225,8 @@ class Passes:
     def _choose(self, rows: list[Row], first: int, hidden: Tensor) -> Tensor:
         """(B, C) -> the next token of each row, (B)."""
         head, n, penalty = self.model.wte.weight, self.n_tokens, self.sampling.repetition_penalty
-        if self.screen:
-            return self.screen.most_likely(hidden[: len(rows)])
         if self.is_plain:
-            return most_likely(hidden, head, n)[: len(rows)]
+            return self._most_likely(hidden)[: len(rows)]
         seen, logits = None, logits_of(hidden[: len(rows)], head).float()
         scores = logits[:, :n]
         if penalty != 1:
@@ -241,6 +239,11 @@ class Passes:
             for row, logprob in zip(rows, log_probability(logits, tokens).tolist(), strict=True):
                 row.logprobs.append(logprob)
         return tokens
+
+    def _most_likely(self, hidden: Tensor) -> Tensor:
+        if self.screen:
+            return self.screen.most_likely(hidden)
+        return most_likely(hidden, self.model.wte.weight, self.n_tokens)
 
     def _seen(self, first: int, V: int) -> Tensor:
         """(B, V): which tokens the rows from slot `first` on have."""

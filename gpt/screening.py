@@ -11,7 +11,9 @@ little off. How far, a bound tells. Rounded, a vector h is h + dh, and a row of 
 
 with lengths that are computed, once for the head. What lies further below the highest than twice
 the bound is not the highest in fp32 either. The rest, a token or two for each row as a rule, is
-computed in fp32 and decided there: the token is the one that the whole product would have given.
+computed in fp32 and decided there: the token is the one that the whole product would have given,
+but for those that fp32 itself cannot tell apart. The price is a copy of the head in bf16, and one
+more that is laid out (laid_out.py).
 
     python -m gpt.screening     # how many tokens are left to decide among
 """
@@ -27,14 +29,14 @@ from gpt.hardware import has_amx
 from gpt.loss import most_likely
 from gpt.product import product
 
-FEWEST = 8192  # tokens of a vocabulary for which it is worth it
+FEWEST = 8192  # tokens of a vocabulary
 _MOST_LEFT = 64  # for each row, on average: of more, the whole product is sooner there
 _PART = 512  # of them, which are ruled out together
-_STEP = 2**-8  # bf16 rounds by half of it at most, of a number's size
+_STEP = 2**-8  # bf16 rounds a number by no more than this share of it
 _SUM = 2**-12  # of |h| |w|: what adding up some thousand products in fp32 may be off, and more
 
 
-def pays(head: Tensor) -> bool:
+def is_worth_it(head: Tensor) -> bool:
     is_fp32 = head.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return head.device.type == "cpu" and is_fp32 and len(head) >= FEWEST and has_amx()
 
@@ -42,15 +44,17 @@ def pays(head: Tensor) -> bool:
 class Screen:
     """`most_likely` of one head, whose first n_tokens rows are tokens."""
 
+    @torch.no_grad()
     def __init__(self, head: Tensor, n_tokens: int) -> None:
-        self.head, self.n_tokens = head, n_tokens
+        head = head[:n_tokens]
+        self.head, self.n_tokens = head, len(head)
         self.rounded = F.pad(head.bfloat16(), (0, 0, 0, -len(head) % _PART))  # (parts * _PART, C)
         self._longest = _lengths(head).max()
         self._furthest = max(_lengths(part - part.bfloat16()).max() for part in head.split(4096))
 
     def most_likely(self, hidden: Tensor) -> Tensor:
         """(N, C) -> (N): where the highest of each row's logits stands; -1: that is no number."""
-        rows, tokens = self.left(hidden)
+        rows, tokens = self.candidates(hidden)
         if len(rows) > _MOST_LEFT * len(hidden):
             return most_likely(hidden, self.head, self.n_tokens)
         logits = (hidden[rows] * self.head[tokens]).sum(1)
@@ -64,7 +68,7 @@ class Screen:
         )  # the first of equals
         return place.where(highest.isfinite(), -1)
 
-    def left(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def candidates(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Which row, and which token: all pairs that may be the highest."""
         rounded = hidden.bfloat16()
         logits = product(rounded, self.rounded.T)
@@ -77,7 +81,8 @@ class Screen:
         off += _SUM * length * self._longest
         # Both the highest and one that equals it in fp32 were rounded on their way out, too.
         least = highest - 2 * (1 + _STEP) * (off[:, None] + _STEP * highest.abs())
-        least = least.bfloat16()  # (N, 1)
+        # (N, 1), and a number: what is no token is below it.
+        least = least.bfloat16().clamp(min=torch.finfo(torch.bfloat16).min)
         rows, parts = (of_parts >= least).nonzero(as_tuple=True)
         of_which, places = (logits[rows, parts] >= least[rows]).nonzero(as_tuple=True)
         return rows[of_which], parts[of_which] * _PART + places
@@ -90,14 +95,14 @@ def _lengths(x: Tensor) -> Tensor:
 def _demo() -> None:
     torch.manual_seed(0)
     head = torch.randn(10000, 64) / 8  # rows of length 1, more or less
-    print("100 rows choose among 10,000 tokens; so many are left for each row, and the choice:")
+    print("100 rows choose among 10,000 tokens; left for each (rounded up), and the choice:")
     for confidence in (1, 10, 100):
         hidden = torch.randn(100, 64) + confidence * head[torch.arange(100)]
         screen = Screen(head, len(head))
-        rows, _ = screen.left(hidden)
+        rows, _ = screen.candidates(hidden)
         same = torch.equal(screen.most_likely(hidden), most_likely(hidden, head, len(head)))
-        most, told = math.ceil(len(rows) / len(hidden)) + 1, "the same" if same else "OTHERS"
-        print(f"  confidence {confidence:>3}: below {most}, {told}")
+        most, told = math.ceil(len(rows) / len(hidden)), "the same" if same else "OTHERS"
+        print(f"  confidence {confidence:>3}: {most}, {told}")
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ class Slots:
             rows[:, :, self.length :] = new
             return rows
         B = len(self._places)  # there may be more: nobody's
-        vectors = new[:B].flatten(0, 2).to(buffer.dtype)  # (B * nh * T, hs)
+        vectors = new[:B].flatten(0, 2).to(buffer.dtype).contiguous()  # (B * nh * T, hs)
         _as_words(buffer.view(-1, new.size(3)))[self._lines] = _as_words(vectors)
         return buffer[:B, :, : self._n_seen]  # (B, nh, S, hs)
 
@@ -213,9 +213,9 @@ def _looks_in_groups(device: torch.device, n_slots: int) -> bool:
 
 
 def _kept_as(dtype: torch.dtype, device: torch.device, n_slots: int) -> torch.dtype:
-    """Keys in bf16 are half as many bytes to read, where there is a kernel that is fast at them. On
-    a CPU that is one with AMX. To make the keys of many rows wider for each token takes longer than
-    all the rest of attention: so on other CPUs bf16 lies in memory as fp32.
+    """Keys narrower than fp32 are fewer bytes to read, where a kernel is fast at them: on a CPU
+    with AMX. To make the keys of many rows wider for each token takes longer than all the rest of
+    attention: so on other CPUs they lie in memory as fp32.
     """
     if _looks_in_groups(device, n_slots) and not has_amx():
         return torch.promote_types(dtype, torch.float32)

@@ -427,13 +427,13 @@ def test_without_a_lever_of_generation_the_tokens_are_the_same(work, name, monke
     precision = generation.LEVERS[name].precision
     prompts, n = work.prompts * 4, SOON  # so many rows that their products are turned
     monkeypatch.setattr(product, "pays_here", lambda: True)
-    monkeypatch.setattr(screening, "pays", lambda head: head.dtype == torch.float32)
+    monkeypatch.setattr(screening, "is_worth_it", lambda head: head.dtype == torch.float32)
     writer, model = generation.OurWriter(work), load_model(work.folder)
     done: set[str] = set()
     of_lever = {
         "turned products": [(product, "turned_product")],
         "what prompts share": [(passes, "n_alike"), (slots, "each_once")],
-        "a screened head": [(screening.Screen, "left")],
+        "a screened head": [(screening.Screen, "candidates")],
         "weights laid out": [(laid_out, "_turned")],
         "keys kept in bf16": [(slots.Slots, "_by_kernel")],
     }

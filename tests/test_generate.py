@@ -13,7 +13,7 @@ from gpt.config import PUBLISHED, GPTConfig
 from gpt.errors import UserError
 from gpt.generate import generate
 from gpt.likelihood import answer_nats
-from gpt.loss import _HEAD_PART, logits_of, most_likely
+from gpt.loss import _HEAD_PART, _highest, logits_of, most_likely
 from gpt.model import GPT
 from gpt.preamble import each_once
 from gpt.sampling import GenerateError
@@ -345,6 +345,16 @@ def test_the_most_likely_of_parts_is_the_most_likely():
     for some in (hidden, hidden.repeat(16, 1)):  # of equals the first, as argmax has it
         found = most_likely(some, head, len(head)).tolist()
         assert (found[0], found[2], found[4]) == (5, -1, -1)
+
+
+@pytest.mark.parametrize("V", [2 * _HEAD_PART + n for n in (-1, 0, 1, _HEAD_PART - 1, _HEAD_PART)])
+def test_the_highest_of_many_is_found_part_by_part(V):
+    logits = torch.randn(V, V, generator=torch.Generator().manual_seed(V)).bfloat16()
+    logits.diagonal().fill_(10)  # each place once is the highest
+    values, places = _highest(logits)
+    assert torch.equal(places, torch.arange(V)) and (values == 10).all()
+    logits[:, [3, V - 1]] = 20
+    assert (_highest(logits)[1] == 3).all()
 
 
 # ---- references, read beside the prompts -----------------------------------------------------
@@ -710,6 +720,26 @@ def test_what_another_row_left_in_a_slot_is_never_seen():
         assert torch.equal(k[row, :, place], one[row, :, 0])
         assert torch.equal(v[row, :, place], -one[row, :, 0])
     assert torch.equal(k[1, :, :2], new[1, :, :2])
+
+
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("stride", [1, 5])
+@pytest.mark.parametrize("hs", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vectors_of_any_length_and_layout_are_put_away(dtype, hs, stride, amx, monkeypatch):
+    """As whole words of memory where they are such, as products that are turned leave them too."""
+    monkeypatch.setattr("gpt.slots.has_amx", lambda: amx)
+    slots = Slots(n_layer=1, n_slots=9, max_len=8)
+    read_into(slots, *torch.zeros(2, 9, 1, 8, hs, dtype=dtype))
+    places = torch.arange(9) % 8
+    slots.write(places[:, None], places.tolist())
+    new = torch.randn(9, 1, 1, hs * stride).to(dtype)[..., ::stride]
+    turned = torch.randn(hs, 9).to(dtype).T[:, None, None]  # one head: rows are strided
+    k, v = slots.extend(0, new, turned)
+    at = torch.arange(9), 0, places
+    assert torch.equal(k[at].to(dtype), new[:, 0, 0]) and torch.equal(
+        v[at].to(dtype), turned[:, 0, 0]
+    )
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -66,6 +66,35 @@ def test_a_head_is_laid_out_as_it_is_multiplied_by_the_other_way_round(dtype):
         assert product_if_laid_out(x, head[:25].T, None) is None  # a part of it is another
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@torch.inference_mode()
+def test_the_mlp_bends_as_it_does_without(dtype, monkeypatch):
+    mlp = random_model(CONFIG).eval().h[0].mlp.to(dtype)
+    x = torch.randn(9, 1, CONFIG.n_embd, generator=torch.Generator().manual_seed(1)).to(dtype)
+    usual, bent = mlp(x), []
+    inner = mlp.c_proj.forward
+    monkeypatch.setattr(mlp.c_proj, "forward", lambda y: bent.append(y) or inner(y))
+    monkeypatch.setattr(mlp.resid_dropout, "forward", lambda y: -y)
+    with laid_out([mlp.c_fc.weight]):
+        found = mlp(x)
+        off = 1e-2 if dtype == torch.bfloat16 else 1e-6
+        torch.testing.assert_close(found, -usual, rtol=off, atol=off)
+        right = F.gelu(mlp.c_fc(x), approximate="tanh")
+        torch.testing.assert_close(bent[0], right, rtol=off, atol=off)
+        assert torch.equal(bent[0], product_if_laid_out(x, mlp.c_fc.weight, mlp.c_fc.bias, True))
+        seen = []
+        mlp.c_fc.register_forward_hook(lambda *given: seen.append(given))
+        torch.testing.assert_close(mlp(x), -usual, rtol=off, atol=off)
+        assert len(seen) == 1
+
+
+@torch.inference_mode()
+def test_a_square_weight_is_not_taken_for_what_it_is_turned():
+    weight, x = parts(16, 16)[0], torch.randn(3, 16)
+    with laid_out([weight]):
+        torch.testing.assert_close(product(x, weight.T), F.linear(x, weight))
+
+
 @torch.inference_mode()
 def test_copies_last_as_long_as_whoever_made_them():
     one, other = parts(16, 24)[0], parts(16, 8)[0]
