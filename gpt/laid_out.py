@@ -68,11 +68,14 @@ def _turned(weight: Tensor) -> Tensor:
 
 
 def is_laid_out_here(weight: Tensor) -> bool:
-    """bf16 on a CPU with AMX, by a torch that has the two operators, which its compiler uses."""
+    """bf16 on a CPU with AMX, by a torch that has the operators, which its compiler uses, and a
+    oneDNN that may use what the CPU has.
+    """
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not has_amx():
         return False
     operators = torch.ops.mkldnn if torch.backends.mkldnn.is_available() else None
-    return all(hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    return all(hasattr(operators, name) for name in names) and operators._is_mkldnn_bf16_supported()
 
 
 def product_if_laid_out(
