@@ -199,12 +199,11 @@ def bench_generation(work: Work, plan: Plan) -> Part:
             without = {"graphs": False}
             ways.append(Writing("ours, without CUDA graphs", workers[0], everything, without))
         elif work.device == "cpu":
-            ways += [
-                Writing(f"ours, without {name}", workers[0], everything, {"without": name}, shown)
-                for name, lever in LEVERS.items()
-                for shown in [(lever.precision,)]
-                if lever.is_here()
-            ]
+            for name, lever in LEVERS.items():
+                if lever.is_here():
+                    how, shown = {"without": name}, (lever.precision,)
+                    way = Writing(f"ours, without {name}", workers[0], everything, how, shown)
+                    ways.append(way)
         theirs = None
         if absent := missing("transformers"):
             left_out.append(f"transformers: left out, as {absent[0]} is not installed")

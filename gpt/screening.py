@@ -57,15 +57,11 @@ class Screen:
         rows, tokens = self.candidates(hidden)
         if len(rows) > _MOST_LEFT * len(hidden):
             return most_likely(hidden, self.head, self.n_tokens)
-        logits = (hidden[rows] * self.head[tokens]).sum(1)
-        highest = logits.new_full((len(hidden),), -torch.inf).scatter_reduce_(
-            0, rows, logits, "amax"
-        )
-        is_highest = logits == highest[rows]
-        place = tokens.new_full((len(hidden),), self.n_tokens)
-        place.scatter_reduce_(
-            0, rows[is_highest], tokens[is_highest], "amin"
-        )  # the first of equals
+        logits, N = (hidden[rows] * self.head[tokens]).sum(1), len(hidden)
+        highest = logits.new_full((N,), -torch.inf).scatter_reduce_(0, rows, logits, "amax")
+        equal = logits == highest[rows]
+        place = tokens.new_full((N,), self.n_tokens)  # and of equals the first
+        place.scatter_reduce_(0, rows[equal], tokens[equal], "amin")
         return place.where(highest.isfinite(), -1)
 
     def candidates(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
